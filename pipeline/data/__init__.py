@@ -1,0 +1,1 @@
+"""From a split's rows to batches: decoding, augmentation, padding, normalisation."""

@@ -1,0 +1,1 @@
+"""Scores of label maps: confusion matrix, mIoU, trimap. NumPy and OpenCV only."""

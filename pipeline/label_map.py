@@ -1,0 +1,56 @@
+"""Label maps as palette PNGs: what VOC ships, what `predict` writes, what the test server takes."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.classes import Classes
+
+LabelMap = NDArray[np.uint8]
+
+# The colour of void in VOC's own label maps (VOClabelcolormap of 255).
+_VOID_COLOUR = (224, 224, 192)
+
+
+def decode(encoded: bytes) -> LabelMap:
+    """Decodes a palette or grey PNG into its (H, W) label values; colours play no part.
+
+    Raises:
+        ValueError: not an image, or one whose pixels are not single 8-bit values.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            if image.mode not in ("P", "L"):
+                raise ValueError(f"label map has mode {image.mode}, not 8-bit palette or grey")
+            return np.array(image, dtype=np.uint8)
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"label map is not a readable image: {error}") from error
+
+
+def encode(label: LabelMap, classes: Classes) -> bytes:
+    """Encodes (H, W) label values as an 8-bit palette PNG in the classes' colours."""
+    image = Image.fromarray(label, mode="P")
+    image.putpalette(_palette(classes))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def colourise(label: LabelMap, classes: Classes) -> NDArray[np.uint8]:
+    """Paints (H, W) label values as (H, W, 3) RGB in the classes' colours."""
+    return np.frombuffer(_palette(classes), np.uint8).reshape(256, 3)[label]
+
+
+def illegal_values(label: LabelMap, classes: Classes) -> list[int]:
+    """Values that are neither a class nor void, ascending."""
+    values = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
+    return [int(v) for v in values if v >= classes.num_classes and v != classes.ignore_index]
+
+
+def _palette(classes: Classes) -> bytes:
+    table = np.zeros((256, 3), np.uint8)
+    table[: classes.num_classes] = classes.colours
+    table[classes.ignore_index] = _VOID_COLOUR
+    return table.tobytes()

@@ -1,0 +1,1 @@
+"""Fetching, generating and reading archives in the originals' own formats."""

@@ -1,0 +1,1 @@
+"""The training recipe: loss, schedule, loop."""
