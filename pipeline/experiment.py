@@ -77,8 +77,8 @@ class Experiment(Config):
     archives: dict[Key, Archive]
     voc: dict[Key, Voc]
     trainaug: dict[Key, Trainaug]
-    models: dict[Key, Model]
-    rows: dict[Key, Row]
+    models: Annotated[dict[Key, Model], Field(min_length=1)]
+    rows: Annotated[dict[Key, Row], Field(min_length=1)]
     report: Report
     mlflow: Mlflow
 
@@ -152,11 +152,26 @@ def _row_mistakes(key: str, row: Row, experiment: Experiment) -> list[str]:
 def _start_mistakes(experiment: Experiment) -> list[str]:
     known = {f"archives/{key}" for key in experiment.archives}
     known |= {f"checkpoints/{key}.safetensors" for key in experiment.models}
-    return [
+    mistakes = [
         f"models.{key}.start: {model.start!r} is not one of {_listed(known)}"
         for key, model in experiment.models.items()
         if model.start not in known
     ]
+    return mistakes + [
+        f"models.{key}.start: {model.start!r} leads back to {key}: a chain of models needs a first"
+        for key, model in experiment.models.items()
+        if _starts_from_itself(key, experiment.models)
+    ]
+
+
+def _starts_from_itself(key: str, models: dict[str, Model]) -> bool:
+    by_checkpoint = {f"checkpoints/{other}.safetensors": other for other in models}
+    start = by_checkpoint.get(models[key].start)
+    for _ in models:
+        if start is None or start == key:
+            break
+        start = by_checkpoint.get(models[start].start)
+    return start == key
 
 
 def _data_mistakes(experiment: Experiment) -> list[str]:

@@ -34,9 +34,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.chmod(0o777 & ~_umask())
-        if path.exists():
-            shutil.rmtree(path)
-        partial.replace(path)
+        _exchange(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -56,6 +54,14 @@ def digest(path: Path, algorithm: str) -> str:
     """Hexadecimal digest of a file's bytes; md5 is what dvc.lock holds."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Gives `new` the name `path`; a folder that had it is moved aside first and removed last."""
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as aside:
+        if path.exists():
+            path.replace(Path(aside) / "old")
+        new.replace(path)
 
 
 def _flush_to_disk(path: Path) -> None:

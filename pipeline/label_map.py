@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.classes import Classes
 
@@ -25,7 +25,9 @@ def decode(encoded: bytes) -> LabelMap:
             if image.mode not in ("P", "L"):
                 raise ValueError(f"label map has mode {image.mode}, not 8-bit palette or grey")
             return np.array(image, dtype=np.uint8)
-    except (OSError, SyntaxError) as error:
+    except UnidentifiedImageError as error:
+        raise ValueError("label map is not an image") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"label map is not a readable image: {error}") from error
 
 

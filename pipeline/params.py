@@ -16,7 +16,9 @@ T = TypeVar("T")
 class Config(pydantic.BaseModel):
     """A section of params.yaml: unknown key, missing key and wrong type are errors."""
 
-    model_config = pydantic.ConfigDict(strict=True, frozen=True, extra="forbid")
+    model_config = pydantic.ConfigDict(
+        strict=True, frozen=True, extra="forbid", allow_inf_nan=False
+    )
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -77,7 +79,8 @@ class _StrictLoader(yaml.SafeLoader):
     """SafeLoader takes the last of two equal keys in silence; a reproduction must not."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key) for key, _ in node.value]
+        merge = "tag:yaml.org,2002:merge"  # <<, whose keys may be set again
+        keys = [self.construct_object(key) for key, _ in node.value if key.tag != merge]
         for index, key in enumerate(keys):
             if key in keys[:index]:
                 raise yaml.constructor.ConstructorError(

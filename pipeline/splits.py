@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pipeline import label_map
 from pipeline.classes import Classes
@@ -72,7 +72,9 @@ def checked_sample(
     try:
         with Image.open(io.BytesIO(image)) as opened:  # reads the header alone
             width, height = opened.size
-    except OSError as error:
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{source}: {image_id}: not an image") from error
+    except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"{source}: {image_id}: not a readable image: {error}") from error
     try:
         values = label_map.decode(label)

@@ -26,14 +26,18 @@ class BatchNorm(Config):
 
 
 class Aspp(Config):
-    """Atrous spatial pyramid pooling (DeepLab v3 Sec. 3.3); its rates follow from output_stride.
+    """Atrous spatial pyramid pooling (DeepLab v3 Sec. 3.3).
 
     Attributes:
+        atrous_rates: of the three 3x3 branches at output_stride 16, (6, 12, 18) in the paper;
+            doubled at 8. A branch whose rate reaches the side of the feature map learns its
+            centre tap alone, so a smaller crop wants smaller rates.
         channels: of each branch and of the projection (256).
         image_pooling: whether there is an image-level branch (Table 7 has rows without).
         dropout: rate after the projection.
     """
 
+    atrous_rates: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=3, max_length=3)]
     channels: Channels
     image_pooling: bool
     dropout: Fraction

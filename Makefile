@@ -1,0 +1,56 @@
+# One command each; `make help` lists them. Everything runs from .venv, which the first call makes.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help repro test check format ui preset setup lock
+
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport PYTHONPATH
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-24s %s\n", $$1 ($$1 == "preset" ? " NAME=..." : ""), $$2}' Makefile
+
+repro: setup ## run the pipeline that params.yaml describes, and print its table
+	dvc repro
+	@echo
+	@cat report/table.txt
+	@echo
+	@echo "The page with pictures and curves:  report/index.html"
+	@echo "The runs in MLflow:                 make ui"
+	@echo "Change a number, run what it moves: dvc exp run -S rows.v3_os16.inference.flip=true"
+
+test: setup ## pass the tests
+	pytest
+
+check: setup ## ruff format, ruff, mypy strict
+	ruff format --check
+	ruff check
+	mypy
+
+format: setup ## format the code and sort its imports
+	ruff format
+	ruff check --fix
+
+ui: setup ## MLflow UI on 127.0.0.1
+	python -m pipeline.tracking
+
+preset: ## take presets/NAME.yaml as params.yaml
+	@test -f "presets/$(NAME).yaml" || { echo "error: NAME=$(NAME) is not one of: $(basename $(notdir $(wildcard presets/*.yaml)))"; exit 1; }
+	@git diff --quiet HEAD -- params.yaml \
+		|| git hash-object presets/*.yaml | grep -q "$$(git hash-object params.yaml)" \
+		|| { echo "error: params.yaml has changes that no commit and no preset holds; commit or restore it first"; exit 1; }
+	cp "presets/$(NAME).yaml" params.yaml
+
+setup: .venv/installed
+
+# uv is pinned in the lock with the rest; pip serves to fetch uv alone.
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"error: Python >= 3.11 is needed, {sys.executable} is {sys.version.split()[0]}")'
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[0-9.]*\).*/\1/p' requirements.lock)"
+	uv pip sync --quiet --python .venv/bin/python requirements.lock
+	touch $@
+
+lock: ## pin the newest versions that pyproject.toml allows
+	uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
+		--no-annotate --no-header --group dev pyproject.toml --output-file requirements.lock

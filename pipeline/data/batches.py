@@ -1,0 +1,171 @@
+"""Batches for training and for inference, made by threads ahead of the device.
+
+The sample and every random choice of iteration i, position k are pure functions of (seed, i, k).
+Order and augmentation therefore do not depend on the number of threads, on how a batch is split
+over devices, or on where an interrupted training was resumed.
+
+Threads are enough: decoding and resampling run in OpenCV and Pillow, which release Python's global
+lock, and all threads share one memory-mapped split.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.data import augmentation, images
+from pipeline.splits import Split
+
+_BATCHES_AHEAD = 2
+_MAX_THREADS = 8
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """N images of equal size.
+
+    Attributes:
+        image_ids: N ids.
+        images: (N, H, W, 3) uint8 RGB; padding holds arbitrary pixels.
+        boxes: (N, 4) int64, (top, left, bottom, right) of what is not padding.
+        labels: (N, H, W) int64, ignore_index where padded.
+    """
+
+    image_ids: list[str]
+    images: torch.Tensor
+    boxes: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    image_id: str
+    image: NDArray[np.uint8]
+    box: tuple[int, int, int, int]
+    label: NDArray[np.uint8]
+
+
+def training_batches(
+    split: Split,
+    *,
+    iterations: range,
+    seed: int,
+    batch_size: int,
+    crop_size: int,
+    scales: list[float],
+    flip_probability: float,
+) -> Iterator[Batch]:
+    """Yields one batch per iteration; each image occurs once before any occurs again."""
+
+    def load(place: tuple[int, int]) -> _Item:
+        iteration, position = place
+        index = sample_index(seed, iteration * batch_size + position, len(split))
+        random = np.random.default_rng((seed, iteration, position))
+        sample = split[index]
+        image, label = images.decode(sample)
+        view = augmentation.draw_view(
+            random,
+            height=sample.height,
+            width=sample.width,
+            crop_size=crop_size,
+            scales=scales,
+            flip_probability=flip_probability,
+        )
+        ignore_index = split.classes.ignore_index
+        rendered = augmentation.render(
+            image, label, view, crop_size=crop_size, ignore_index=ignore_index
+        )
+        return _Item(sample.image_id, rendered[0], rendered[2], rendered[1])
+
+    places = ((i, k) for i in iterations for k in range(batch_size))
+    return _collated(load, places, batch_size)
+
+
+def inference_batches(split: Split, *, height: int, width: int, batch_size: int) -> Iterator[Batch]:
+    """Yields every image of a split once, padded at the bottom and the right to (height, width).
+
+    Source: tensorflow/models research/deeplab, input_preprocess.py: each image is padded to the
+    nominal size with the mean pixel and its label with ignore_index. The last batch may be smaller.
+
+    Raises:
+        ValueError: an image is larger than (height, width).
+    """
+
+    def load(index: int) -> _Item:
+        sample = split[index]
+        if sample.height > height or sample.width > width:
+            raise ValueError(
+                f"{sample.source}: {sample.image_id}: image of {sample.height}x{sample.width} "
+                f"pixels is larger than the nominal size {height}x{width} of inference"
+            )
+        image, label = images.decode(sample)
+        padded_image = np.zeros((height, width, 3), np.uint8)
+        padded_label = np.full((height, width), split.classes.ignore_index, np.uint8)
+        padded_image[: sample.height, : sample.width] = image
+        padded_label[: sample.height, : sample.width] = label
+        box = (0, 0, sample.height, sample.width)
+        return _Item(sample.image_id, padded_image, box, padded_label)
+
+    return _collated(load, range(len(split)), batch_size)
+
+
+def sample_index(seed: int, position: int, num_images: int) -> int:
+    """Index of the image at `position` of the endless, shuffled sequence of all images."""
+    pass_, place = divmod(position, num_images)
+    return int(_permutation(seed, pass_, num_images)[place])
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, pass_: int, num_images: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, pass_)).permutation(num_images)
+
+
+def _collated(
+    load: Callable[[Item], _Item], items: Iterable[Item], batch_size: int
+) -> Iterator[Batch]:
+    loaded: list[_Item] = []
+    for item in _loaded_ahead(load, items, batch_size * _BATCHES_AHEAD):
+        loaded.append(item)
+        if len(loaded) == batch_size:
+            yield _collate(loaded)
+            loaded = []
+    if loaded:
+        yield _collate(loaded)
+
+
+def _collate(items: list[_Item]) -> Batch:
+    return Batch(
+        image_ids=[item.image_id for item in items],
+        images=torch.from_numpy(np.stack([item.image for item in items])),
+        boxes=torch.tensor([item.box for item in items]),
+        labels=torch.from_numpy(np.stack([item.label for item in items])).long(),
+    )
+
+
+def _loaded_ahead(
+    load: Callable[[Item], Result], items: Iterable[Item], num_ahead: int
+) -> Iterator[Result]:
+    """Like map(load, items), in order, with up to num_ahead results prepared in threads."""
+    cv2.setNumThreads(1)  # one image per thread scales better than several threads per image
+    pending: deque[Future[Result]] = deque()
+    executor = ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), _MAX_THREADS))
+    try:
+        for item in items:
+            pending.append(executor.submit(load, item))
+            if len(pending) > num_ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        executor.shutdown(cancel_futures=True)

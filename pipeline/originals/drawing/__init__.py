@@ -1,0 +1,1 @@
+"""Drawn pictures with exact labels, for archives in miniature."""

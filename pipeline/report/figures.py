@@ -1,0 +1,143 @@
+"""The report's charts, as PNG files of the same bytes for the same numbers.
+
+Drawn narrow, with letters large beside the chart, so that a phone's width still shows them.
+Matplotlib's object interface alone: no pyplot, so no window system and no state between figures.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipeline.report.results import Result
+
+# Okabe and Ito's colours, told apart by the colour-blind too; yellow is left out on white.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#444444")
+_LINES = ("-", "--", ":", "-.")  # once the colours are used up, and then again
+_HATCHES = ("", "////", "....", "xxxx")
+_INK = "#1f2328"
+
+_STYLE = {
+    "font.size": 10.0,
+    "text.parse_math": False,  # a name may hold a dollar sign
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": "#8c959f",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e1e4e8",
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "legend.frameon": False,
+    "savefig.dpi": 170.0,
+}
+
+# Inches.
+_WIDTH = 6.4
+_LEGEND_LINE = 0.21
+_KEY_LENGTH, _NAME_LENGTH = 64, 17  # characters
+
+
+@contextlib.contextmanager
+def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """Yields a figure of that size in inches; it is written to `path` when the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with style.context(["default", _STYLE]):
+        drawn = Figure(figsize=(width, height))
+        yield drawn
+        drawn.savefig(path, format="png", metadata={"Software": None})
+
+
+def place(drawn: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Adds axes of that size to a figure, their upper left corner there; inches."""
+    across, down = drawn.get_size_inches()
+    box = (left / across, 1 - (top + height) / down, width / across, height / down)
+    return drawn.add_axes(box)
+
+
+def trimap_curves(results: Sequence[Result], path: Path) -> None:
+    """Draws mIoU over trimap width, a curve for each row that has one (Fig. 5), if any has."""
+    curves = [result for result in results if result.trimap]
+    if not curves:
+        return
+    legend_height = _LEGEND_LINE * len(curves) + 0.2
+    with figure(path, _WIDTH, legend_height + 3.6) as drawn:
+        axes = place(drawn, 0.7, legend_height, _WIDTH - 0.9, 3.0)
+        for index, result in enumerate(curves):
+            axes.plot(
+                [point.trimap_width for point in result.trimap],
+                [100 * point.miou for point in result.trimap],
+                color=_COLOURS[index % len(_COLOURS)],
+                linestyle=_LINES[index // len(_COLOURS) % len(_LINES)],
+                linewidth=2.0,
+                marker="o" if len(result.trimap) == 1 else "",
+            )
+        axes.set_xlim(left=0)
+        axes.set_xlabel("trimap width, pixels from void")
+        axes.set_ylabel("mIoU, %")
+        _legend(drawn, axes.lines, curves)
+
+
+def iou_bars(results: Sequence[Result], path: Path) -> None:
+    """Draws IoU per class, a group per class and a bar per row, if there is a row."""
+    names = class_names(results)
+    if not names:
+        return
+    bar = 0.2 if len(results) < 3 else 0.12
+    group = bar * len(results) + 0.1
+    legend_height = _LEGEND_LINE * len(results) + 0.2
+    height = group * len(names)
+    with figure(path, _WIDTH, legend_height + height + 0.7) as drawn:
+        axes = place(drawn, 1.65, legend_height, _WIDTH - 2.05, height)
+        handles = []
+        for index, result in enumerate(results):
+            offset = (index - (len(results) - 1) / 2) * bar / group
+            iou = result.scores.iou_per_class
+            present = [position for position, name in enumerate(names) if name in iou]
+            bars = axes.barh(
+                [position + offset for position in present],
+                [100 * iou[names[position]] for position in present],
+                height=0.92 * bar / group,
+                color=_COLOURS[index % len(_COLOURS)],
+                hatch=_HATCHES[index // len(_COLOURS) % len(_HATCHES)],
+                edgecolor="white",
+                linewidth=0.0,
+            )
+            axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=45 * bar)
+            handles.append(bars)
+        axes.set_yticks(range(len(names)), [shorten(name, _NAME_LENGTH) for name in names])
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("IoU, %")
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="y", visible=False)
+        _legend(drawn, handles, results)
+
+
+def class_names(results: Sequence[Result]) -> list[str]:
+    """The classes that have an IoU in some row, each once, in the order of the first such row."""
+    names: dict[str, None] = {}
+    for result in results:
+        names |= dict.fromkeys(result.scores.iou_per_class)
+    return list(names)
+
+
+def shorten(text: str, length: int) -> str:
+    """The text itself, or its beginning and an ellipsis, `length` characters together."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def escaped(text: str) -> str:
+    """The text as a legend's entry: matplotlib would drop one that begins with an underscore."""
+    return "\u200b" * text.startswith("_") + text
+
+
+def _legend(drawn: Figure, handles: Sequence[Any], results: Sequence[Result]) -> None:
+    keys = [escaped(shorten(result.key, _KEY_LENGTH)) for result in results]
+    drawn.legend(handles, keys, loc="upper left", borderaxespad=0.3)

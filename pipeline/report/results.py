@@ -1,0 +1,89 @@
+"""What became of a row of params.yaml: its metrics files, beside what was published."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field
+
+from pipeline import params
+from pipeline.params import Config
+from pipeline.report.paper import Paper, Published, find
+
+T = TypeVar("T")
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Scores(Config):
+    """A row's scores.json, see `evaluation.scores.summary`."""
+
+    miou: Fraction
+    pixel_accuracy: Fraction
+    mean_class_accuracy: Fraction
+    num_images: Annotated[int, Field(ge=1)]
+    iou_per_class: dict[str, Fraction]
+    absent_classes: list[str]
+
+
+class TrimapPoint(Config):
+    """An entry of a row's trimap.json, see `evaluation.scores.trimap_curve`."""
+
+    trimap_width: Annotated[int, Field(ge=1)]
+    miou: Fraction
+    pixel_accuracy: Fraction
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row that was run and scored.
+
+    Attributes:
+        key: of the row.
+        desc: of the row.
+        data: path of the split it was scored on.
+        paper_key: key of its published counterpart, if it has one.
+        published: that counterpart.
+        scores: over all scored pixels.
+        trimap: the curve, by ascending width; empty where the split has no void pixels.
+    """
+
+    key: str
+    desc: str
+    data: str
+    paper_key: str | None
+    published: Published | None
+    scores: Scores
+    trimap: list[TrimapPoint]
+
+    def trimap_miou(self, width: int) -> float | None:
+        """Mean IoU within the trimap of that width, or None where the curve does not have it."""
+        return next((p.miou for p in self.trimap if p.trimap_width == width), None)
+
+
+def read(
+    key: str, desc: str, data: str, paper_key: str | None, paper: Paper, metrics: Path
+) -> Result:
+    """Reads scores.json and trimap.json of a row's metrics folder.
+
+    Raises:
+        ValueError: a file is not what it should be, or `paper_key` is no published row.
+    """
+    return Result(
+        key=key,
+        desc=desc,
+        data=data,
+        paper_key=paper_key,
+        published=find(paper, key, paper_key),
+        scores=_read(metrics / "scores.json", Scores),
+        trimap=_read(metrics / "trimap.json", list[TrimapPoint]),
+    )
+
+
+def _read(path: Path, type_: type[T]) -> T:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON: {error}") from error
+    return params.validate(path, document, type_)

@@ -1,0 +1,57 @@
+"""Trains one network from its start weights on one split (Sec. 4).
+
+Runs on a GPU when there is one. The history has one line of JSON for each iteration; both outputs
+are the same bytes for the same inputs on a CPU.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from pipeline import command, files, params, tracking
+from pipeline.model import checkpoints, deeplab
+from pipeline.model.config import Network
+from pipeline.splits import Split
+from pipeline.training import loop
+from pipeline.training.config import Training
+
+
+def main(
+    key: str, params_file: Path, data: Path, start: Path, checkpoint: Path, history: Path
+) -> None:
+    """Reads one split and one file of weights, writes a checkpoint and its history."""
+    network = params.load(params_file, f"models.{key}.network", Network)
+    training = params.load(params_file, f"models.{key}.training", Training)
+    split = Split(data)
+    model = deeplab.build(
+        network,
+        num_classes=split.classes.num_classes,
+        output_stride=network.output_stride,
+        seed=training.seed,
+    )
+    checkpoints.start(model, start, network.backbone)
+    with (
+        tracking.live_run(params_file, key) as live,
+        files.atomic_file(history) as partial_history,
+        partial_history.open("w", encoding="utf-8") as lines,
+        tqdm(total=training.max_iterations, desc=key, unit="it", smoothing=0.05) as bar,
+    ):
+
+        def log(iteration: int, loss: float, learning_rate: float) -> None:
+            record = {"iteration": iteration, "loss": loss, "learning_rate": learning_rate}
+            lines.write(json.dumps(record) + "\n")
+            live.log(iteration, {"train/loss": loss, "train/learning_rate": learning_rate})
+            images_per_second = (bar.format_dict["rate"] or 0.0) * training.batch_size
+            bar.set_postfix_str(f"loss {loss:.3f}, {images_per_second:.1f} images/s", refresh=False)
+            bar.update()
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        loop.train(model, network, training, split, device=device, log=log)
+        checkpoints.save(checkpoint, model, network, split.classes)
+    live.finish({"checkpoint": checkpoint, "history": history})
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,228 @@
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import experiment, params
+from pipeline.originals.config import Archive, Trainaug, split_checksum
+
+COMMITTED = Path(__file__).parents[1] / "params.yaml"
+ARCHIVE = {"url": "a.tar"}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "params.yaml"
+
+
+def load(path, text, key="archives.voc", type_=Archive):
+    path.write_text(text)
+    return params.load(path, key, type_)
+
+
+def whole():
+    return yaml.safe_load(COMMITTED.read_text())
+
+
+def changed(*place, value):
+    """The committed params.yaml with one value set, or with one key more."""
+    document = copy.deepcopy(whole())
+    section = document
+    for key in place[:-1]:
+        section = section[key]
+    section[place[-1]] = value
+    return document
+
+
+def mistakes(path, document):
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(ValueError, match=r"params\.yaml: ") as error:
+        experiment.load(path)
+    return [line.removeprefix(f"{path}: ") for line in str(error.value).splitlines()]
+
+
+def test_a_section_is_loaded_into_its_type(path):
+    text = "trainaug: {sbd: {expected_images: 128}}"
+    config = load(path, text, "trainaug.sbd", Trainaug)
+    assert config == Trainaug(expected_images=128)
+
+
+def test_a_section_can_be_of_any_type(path):
+    text = "archives: {voc: {url: a.tar}}"
+    loaded = load(path, text, "archives", dict[str, Archive])
+    assert loaded == {"voc": Archive(**ARCHIVE)}
+
+
+def test_configs_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Trainaug(expected_images=1).expected_images = 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trainaug: {sbd: {}}", "trainaug.sbd.expected_images: Field required"),
+        (
+            "trainaug: {sbd: {expected_images: '7'}}",
+            r"trainaug.sbd.expected_images: Input should be a valid integer \(found '7'\)",
+        ),
+        (
+            "trainaug: {sbd: {expected_images: 7.5}}",
+            r"trainaug.sbd.expected_images: .* valid integer \(found 7.5\)",
+        ),
+        (
+            "trainaug: {sbd: {expected_images: 0}}",
+            r"trainaug.sbd.expected_images: .* greater than or equal to 1 \(found 0\)",
+        ),
+        (
+            "trainaug: {sbd: {expected_images: 7, expected: 7}}",
+            r"trainaug.sbd.expected: Extra inputs are not permitted \(found 7\)",
+        ),
+        ("trainaug: {voc: {}}", "trainaug.sbd is missing"),
+        ("trainaug: null", "trainaug.sbd is missing"),
+        ("trainaug: {sbd: null}", r"trainaug.sbd: .* \(found None\)"),
+    ],
+)
+def test_a_mistake_in_a_section_is_named_by_file_key_and_value(path, text, message):
+    with pytest.raises(ValueError, match=rf"^{path}: {message}$"):
+        load(path, text, "trainaug.sbd", Trainaug)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "not readable as YAML: .*line 1"),
+        ("a: 1\na: 2", "key 'a' is given twice .*line 1"),
+        ("a: {b: 1, b: 1}", "key 'b' is given twice"),
+        ("- 1", "expected a mapping, found list"),
+        ("", "expected a mapping, found NoneType"),
+    ],
+)
+def test_what_is_no_yaml_mapping_is_an_error_in_one_line(path, text, message):
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"^{path}: .*{message}") as error:
+        params.read(path)
+    assert "\n" not in str(error.value)
+
+
+def test_bytes_that_are_no_text_are_an_error(path):
+    path.write_bytes(b"a: \xff")
+    with pytest.raises(ValueError, match=rf"^{path}: not readable as YAML"):
+        params.read(path)
+
+
+def test_anchors_are_read(path):
+    path.write_text("a: &a {x: 1}\nb: *a")
+    assert params.read(path) == {"a": {"x": 1}, "b": {"x": 1}}
+
+
+@pytest.mark.parametrize(
+    "checksum", ["md5=123", "crc32=00000000", "md5=" + "A" * 32, "sha256=" + "0" * 32]
+)
+def test_a_checksum_of_another_form_is_an_error(path, checksum):
+    text = f"archives: {{voc: {{url: 'a.tar#{checksum}'}}}}"
+    with pytest.raises(ValueError, match=r"archives\.voc\.url: the checksum must be"):
+        load(path, text)
+
+
+def test_the_committed_params_are_whole_and_consistent():
+    assert experiment.load(COMMITTED).trainaug["sbd"].expected_images == 128
+
+
+def test_all_mistakes_are_told_at_once(path):
+    document = changed("models", "v3", "training", "batch_size", value=1)
+    document["rows"]["v3_os16"]["evaluation"]["max_trimap_width"] = 256
+    assert mistakes(path, document) == [
+        "models.v3.training.batch_size: Input should be greater than or equal to 2 (found 1)",
+        "rows.v3_os16.evaluation.max_trimap_width: Input should be less than or equal to 255 "
+        "(found 256)",
+    ]
+
+
+def test_a_number_that_yaml_reads_as_text_is_an_error(path):
+    document = changed("models", "v3", "training", "base_learning_rate", value="7e-3")
+    (mistake,) = mistakes(path, document)
+    assert mistake.startswith("models.v3.training.base_learning_rate: Input should be a valid num")
+    assert mistake.endswith("(found '7e-3')")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "expected"),
+    [
+        (("voc", "voc"), {}, "voc.voc: not one of archives (resnet18, sbd, voc2012)"),
+        (("voc", "sbd"), {}, "voc: 2 archives, but all would write the same splits"),
+        (
+            ("trainaug", "voc2012"),
+            {"expected_images": 1},
+            "trainaug: 2 archives, but all would write the same splits",
+        ),
+        (("voc",), {}, "trainaug: needs VOC train and val, but voc lists no archive"),
+        (
+            ("models", "v3", "training", "crop_size"),
+            128,
+            "models.v3.training.crop_size: 128 is not k * 16 + 1 with k >= 1, as output_stride 16 "
+            "needs; nearest: 129",
+        ),
+        (
+            ("models", "v3", "training", "crop_size"),
+            1,
+            "models.v3.training.crop_size: 1 is not k * 16 + 1 with k >= 1, as output_stride 16 "
+            "needs; nearest: 17",
+        ),
+        (
+            ("models", "v3", "start"),
+            "archives/resnet50",
+            "models.v3.start: 'archives/resnet50' is not one of archives/resnet18, archives/sbd, "
+            "archives/voc2012, checkpoints/v3.safetensors, checkpoints/v3plus.safetensors",
+        ),
+        (
+            ("models", "v3", "data"),
+            "data/voc/test.arrow",
+            "models.v3.data: 'data/voc/test.arrow' is not one of data/voc/train.arrow, "
+            "data/voc/trainaug.arrow, data/voc/trainval.arrow, data/voc/val.arrow",
+        ),
+        (
+            ("rows", "v3_os16", "model"),
+            "v4",
+            "rows.v3_os16.model: 'v4' is not one of models (v3, v3plus)",
+        ),
+        (
+            ("rows", "v3_os16", "inference", "height"),
+            256,
+            "rows.v3_os16.inference.height: 256 at scale 1.0 gives 256, which is not k * 16 + 1 "
+            "with k >= 1, as output_stride 16 needs",
+        ),
+        (
+            ("rows", "v3_os16", "inference", "scales"),
+            [1.0, 0.7],
+            "rows.v3_os16.inference.height: 257 at scale 0.7 gives 180.2, which is not "
+            "k * 16 + 1 with k >= 1, as output_stride 16 needs",
+        ),
+    ],
+)
+def test_a_contradiction_between_sections_is_told(path, place, value, expected):
+    assert expected in mistakes(path, changed(*place, value=value))
+
+
+@pytest.mark.parametrize("key", ["a.b", "a/b", "a b", "", "../a"])
+def test_a_key_that_could_not_be_part_of_a_path_is_an_error(path, key):
+    (mistake,) = mistakes(path, changed("archives", key, value=ARCHIVE))
+    assert mistake.startswith(f"archives.{key}")
+    assert "String should match pattern" in mistake
+
+
+def test_a_checksum_goes_with_its_address():
+    digest = "0" * 32
+    assert split_checksum(f"https://host/a.tar#md5={digest}") == (
+        "https://host/a.tar",
+        "md5",
+        digest,
+    )
+    assert split_checksum("folder#1/a.tar") == ("folder#1/a.tar", "", "")
+
+
+def test_merge_keys_are_understood(path):
+    text = "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}"
+    path.write_text(text)
+    assert params.read(path)["b"] == {"x": 1, "y": 3}

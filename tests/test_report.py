@@ -1,0 +1,418 @@
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from pipeline import label_map, params, splits
+from pipeline.classes import Classes
+from pipeline.experiment import Row
+from pipeline.report import claims, figures, markdown, page, panels, sections, table
+from pipeline.report import paper as paper_yaml
+from pipeline.report.paper import Paper, Published, TrimapGain
+from pipeline.report.results import Result, Scores, TrimapPoint, read
+
+ROOT = Path(__file__).parents[1]
+CLASSES = Classes(("background", "cat & <dog>"), ((0, 0, 0), (255, 0, 0)), 255)
+
+PAPER = Paper(
+    datasets={"VOC 2012 val": 1449},
+    figure5={"ResNet-101": TrimapGain(decoder="dec", bilinear="bil", gain=4.8)},
+    rows={
+        "dec": Published(table=3, backbone="ResNet-101", dataset="VOC 2012 val", miou=78.85),
+        "bil": Published(table=3, backbone="ResNet-101", dataset="VOC 2012 val", miou=77.21),
+    },
+)
+
+
+def scores(miou=0.5, num_images=2, iou_per_class=None, absent_classes=()):
+    return Scores(
+        miou=miou,
+        pixel_accuracy=0.9,
+        mean_class_accuracy=0.6,
+        num_images=num_images,
+        iou_per_class={"background": miou} if iou_per_class is None else iou_per_class,
+        absent_classes=list(absent_classes),
+    )
+
+
+def curve(*mious):
+    return [
+        TrimapPoint(trimap_width=width, miou=miou, pixel_accuracy=0.5)
+        for width, miou in enumerate(mious, start=1)
+    ]
+
+
+def result(key="ours", *, paper_key=None, trimap=(), data="val.arrow", **kwargs):
+    published = None if paper_key is None else PAPER.rows[paper_key]
+    return Result(key, f"about {key}", data, paper_key, published, scores(**kwargs), list(trimap))
+
+
+def pair(near_decoder=0.5, near_bilinear=0.4):
+    return [
+        result("v3plus", paper_key="dec", miou=0.62, trimap=curve(near_decoder, 0.6)),
+        result("v3", paper_key="bil", miou=0.6, trimap=curve(near_bilinear, 0.55)),
+    ]
+
+
+def small_split(folder, num_images=2, classes=CLASSES):
+    """Images of 4 x 6 pixels whose label is class 1 on the left; predictions are all class 0."""
+    label = np.zeros((4, 6), np.uint8)
+    label[:, :2], label[:, 2] = 1, classes.ignore_index
+    pixels = label_map.encode(label, classes)
+    ids = [f"image_{index}" for index in range(num_images)]
+    samples = [splits.checked_sample(i, pixels, pixels, classes, "made") for i in ids]
+    splits.write(folder / "val.arrow", samples, classes)
+    (folder / "predictions").mkdir(parents=True)
+    for image_id in ids:
+        encoded = label_map.encode(label * 0, classes)
+        (folder / "predictions" / f"{image_id}.png").write_bytes(encoded)
+    return splits.Split(folder / "val.arrow"), folder / "predictions"
+
+
+# paper.yaml
+
+
+@pytest.fixture(scope="module")
+def published():
+    return paper_yaml.load(ROOT / "paper.yaml")
+
+
+def test_paper_yaml_has_every_row_of_tables_1_2_3_5_and_7(published):
+    counts = Counter(row.table for row in published.rows.values())
+    assert counts == {1: 5, 2: 6, 3: 14, 5: 24, 7: 5}
+
+
+def test_a_key_of_paper_yaml_says_its_table_and_backbone(published):
+    for key, row in published.rows.items():
+        table_number, backbone = re.match(r"table(\d)_([a-z]+\d+)_", key).groups()
+        assert row.table == int(table_number)
+        assert row.backbone.lower().replace("-", "") == backbone
+
+
+def test_flipping_doubles_the_published_multiply_adds(published):
+    flipped = [key for key in published.rows if "-ms-flip" in key]
+    pairs = [(key, key.replace("-flip", "")) for key in flipped]
+    doubled = [
+        published.rows[flip].multiply_adds / published.rows[once].multiply_adds
+        for flip, once in pairs
+        if once in published.rows
+    ]
+    assert len(doubled) == 7
+    assert doubled == pytest.approx([2] * 7, rel=0.001)
+
+
+def test_the_decoder_gains_over_whole_images_what_the_tables_say(published):
+    pair = published.figure5["ResNet-101"]
+    assert pair.gain == 4.8
+    assert published.rows[pair.decoder].miou - published.rows[pair.bilinear].miou == (
+        pytest.approx(1.64)
+    )
+
+
+@pytest.mark.parametrize("file", ["params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))])
+def test_rows_name_published_rows_that_exist(file, published):
+    for key, row in params.load(ROOT / file, "rows", dict[str, Row]).items():
+        paper_yaml.find(published, key, row.paper)
+
+
+def test_an_unknown_published_row_is_refused_and_the_nearest_named(published):
+    with pytest.raises(ValueError, match=r"rows\.x\.paper: .* 54 rows .*: table3_resnet101_os16-"):
+        paper_yaml.find(published, "x", "table3_resnet101_os16-eval16-deocder")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("rows", "a", "miou"), "78", r"rows\.a\.miou: .*number"),
+        (("rows", "a", "mIoU"), 1.0, r"rows\.a\.mIoU: Extra inputs"),
+        (("rows", "a", "dataset"), "ADE20K", r"rows\.a\.dataset: 'ADE20K' is not one of datasets"),
+        (("figure5", "X", "bilinear"), "b", r"figure5\.X: 'b' is not one of rows"),
+    ],
+)
+def test_a_mistake_in_paper_yaml_is_named(tmp_path, place, value, message):
+    row = {"table": 3, "backbone": "X", "dataset": "V", "miou": 78.0}
+    figure5 = {"X": {"decoder": "a", "bilinear": "a", "gain": 1.0}}
+    document = {"datasets": {"V": 2}, "figure5": figure5, "rows": {"a": row}}
+    document[place[0]][place[1]][place[2]] = value
+    (tmp_path / "paper.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(ValueError, match=message):
+        paper_yaml.load(tmp_path / "paper.yaml")
+
+
+# results
+
+
+def test_metrics_files_are_read_back_as_written(tmp_path):
+    (tmp_path / "scores.json").write_text(scores(absent_classes=["cat"]).model_dump_json())
+    (tmp_path / "trimap.json").write_text(json.dumps([p.model_dump() for p in curve(0.25)]))
+    found = read("ours", "about ours", "val.arrow", "dec", PAPER, tmp_path)
+    assert found == result(paper_key="dec", trimap=curve(0.25), absent_classes=["cat"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"scores\.json: not readable as JSON"),
+        ("[]", r"scores\.json: "),
+        ('{"miou": 78.85}', r"scores\.json: miou: .*less than or equal to 1"),
+    ],
+)
+def test_a_metrics_file_that_is_none_is_refused(tmp_path, text, message):
+    (tmp_path / "scores.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read("ours", "", "val.arrow", None, PAPER, tmp_path)
+
+
+# table
+
+
+def test_the_table_is_in_percent():
+    line = table.frame([result(miou=0.5, trimap=curve(0.25))], PAPER).iloc[0]
+    assert (line["miou"], line["pixel_accuracy"], line["miou_trimap_1"]) == (50, 90, 25)
+
+
+def test_no_difference_is_given_from_a_mean_over_other_images():
+    frame = table.frame([result(paper_key="dec", num_images=1448)], PAPER)
+    assert frame["difference"].isna().all()
+    assert frame["paper_miou"].tolist() == [78.85]
+    assert "difference" not in table.cells(frame)[0]
+
+
+def test_a_difference_is_given_from_a_mean_over_as_many_images():
+    rows = [result(paper_key="dec", num_images=1449, miou=0.7785), result("other", miou=0.1)]
+    header, lines = table.cells(table.frame(rows, PAPER))
+    differences = [line[header.index("difference")] for line in lines]
+    assert differences == ["-1.00", "-"]
+
+
+def test_a_trimap_that_no_row_has_is_no_column():
+    header, _ = table.cells(table.frame([result(trimap=curve(0.1, 0.2, 0.3))], PAPER))
+    assert [title for title in header if title.startswith("trimap")] == [
+        "trimap 1 px",
+        "trimap 3 px",
+    ]
+
+
+def test_the_text_table_is_aligned():
+    text = table.as_text(table.frame([result("a", paper_key="dec"), result("bcd")], PAPER))
+    assert text.splitlines() == [
+        "row   mIoU  pixel acc.  paper mIoU  paper's row",
+        "---  -----  ----------  ----------  ---------------------------------",
+        "a    50.00       90.00       78.85  ResNet-101, VOC 2012 val, Table 3",
+        "bcd  50.00       90.00           -  -",
+    ]
+
+
+def test_the_csv_reads_back(tmp_path):
+    table.write(table.frame(pair(), PAPER), tmp_path)
+    back = pd.read_csv(tmp_path / "table.csv")
+    assert back["row"].tolist() == ["v3plus", "v3"]
+    assert back["miou"].tolist() == [62, 60]
+
+
+def test_a_table_without_rows_says_so():
+    assert table.as_text(table.frame([], PAPER)) == "No rows were run: params.yaml lists none.\n"
+
+
+# claims
+
+
+def test_the_claim_compares_the_two_rows_of_figure_5():
+    [claim] = claims.find(pair(), PAPER)
+    assert (claim.decoder.key, claim.bilinear.key) == ("v3plus", "v3")
+    assert (claim.trimap_width, claim.max_trimap_width) == (1, 2)
+    assert claim.gain(1) == pytest.approx(10)
+    assert claim.gain(2) == pytest.approx(5)
+    assert claim.gain_whole() == pytest.approx(2)
+    assert (claim.paper_gain, claim.paper_gain_whole) == (4.8, pytest.approx(1.64))
+
+
+def test_rows_on_two_sets_are_no_pair():
+    decoder, _ = pair()
+    other = result("v3", paper_key="bil", trimap=curve(0.4, 0.5), data="other.arrow")
+    assert claims.find([decoder, other], PAPER) == []
+
+
+def test_a_row_without_curve_is_no_pair():
+    decoder, _ = pair()
+    assert claims.find([decoder, result("v3", paper_key="bil")], PAPER) == []
+
+
+def test_a_width_that_a_curve_lacks_has_no_gain():
+    [claim] = claims.find(pair(), PAPER)
+    with pytest.raises(ValueError, match="no trimap of width 3 in v3plus"):
+        claim.gain(3)
+
+
+@pytest.mark.parametrize(
+    ("near_decoder", "verdict"),
+    [(0.5, "The direction is the paper's"), (0.41, "not the paper's"), (0.3, "not the paper's")],
+)
+def test_the_verdict_follows_the_numbers(near_decoder, verdict):
+    boundaries = sections.build(pair(near_decoder), PAPER, 0)[1]
+    assert verdict in boundaries.paragraphs[0]
+
+
+# figures
+
+
+def test_charts_of_the_same_numbers_have_the_same_bytes(tmp_path):
+    for name in ("a.png", "b.png"):
+        figures.trimap_curves(pair(), tmp_path / f"trimap_{name}")
+        figures.iou_bars(pair(), tmp_path / f"iou_{name}")
+        matplotlib.rcParams["lines.linewidth"] = 9.0  # a user's own style must not matter
+    matplotlib.rcdefaults()
+    for kind in ("trimap", "iou"):
+        first, second = ((tmp_path / f"{kind}_{name}.png").read_bytes() for name in "ab")
+        assert first == second
+
+
+def test_a_chart_names_no_date_and_no_software(tmp_path):
+    figures.trimap_curves(pair(), tmp_path / "trimap.png")
+    with Image.open(tmp_path / "trimap.png") as image:
+        assert set(image.info) <= {"dpi"}
+
+
+def test_without_curves_there_is_no_chart(tmp_path):
+    figures.trimap_curves([result()], tmp_path / "trimap.png")
+    figures.iou_bars([], tmp_path / "iou.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_charts_take_odd_names_and_absent_classes(tmp_path):
+    rows = [
+        result("_first", iou_per_class={"$x": 0.5, "_y" * 30: 0.0}, trimap=curve(0.1)),
+        result("long" * 40, iou_per_class={"z": 1.0}, absent_classes=["$x"], trimap=curve(0.2)),
+    ]
+    figures.trimap_curves(rows, tmp_path / "trimap.png")
+    figures.iou_bars(rows, tmp_path / "iou.png")
+    assert figures.class_names(rows) == ["$x", "_y" * 30, "z"]
+
+
+# panels
+
+
+@pytest.mark.parametrize(
+    ("num_images", "num_panels", "chosen"),
+    [(12, 3, [2, 6, 10]), (9, 1, [4]), (2, 6, [0, 1]), (5, 5, [0, 1, 2, 3, 4]), (5, 0, [])],
+)
+def test_panels_are_evenly_spaced(num_images, num_panels, chosen):
+    assert panels.choose(num_images, num_panels) == chosen
+
+
+def test_panels_show_all_images_of_a_split_with_fewer(tmp_path):
+    split, predictions = small_split(tmp_path)
+    found = panels.read(split, predictions, num_panels=6)
+    assert [panel.image_id for panel in found] == ["image_0", "image_1"]
+    assert found[0].image.shape == (4, 6, 3)
+
+
+def test_panels_are_drawn_in_the_colours_of_the_classes(tmp_path):
+    split, predictions = small_split(tmp_path)
+    panels.draw(panels.read(split, predictions, 1), split.classes, tmp_path / "panels" / "a.png")
+    with Image.open(tmp_path / "panels" / "a.png") as image:
+        colours = {colour[:3] for _, colour in image.getcolors(maxcolors=1 << 16)}
+    assert {(0, 0, 0), (255, 0, 0), (224, 224, 192)} <= colours
+
+
+def test_no_panels_make_no_file(tmp_path):
+    panels.draw([], CLASSES, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_prediction_that_is_no_label_map_is_named(tmp_path):
+    split, predictions = small_split(tmp_path)
+    (predictions / "image_0.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"image_0\.png: label map is not a readable image"):
+        panels.read(split, predictions, 2)
+
+
+def test_a_prediction_of_another_size_is_named(tmp_path):
+    split, predictions = small_split(tmp_path)
+    Image.new("L", (5, 4)).save(predictions / "image_0.png")
+    with pytest.raises(ValueError, match=r"image_0\.png: prediction has shape \(4, 5\)"):
+        panels.read(split, predictions, 2)
+
+
+# the page and its Markdown
+
+
+def rendered(rows, tmp_path, num_panels=0, title="Title", note="Note."):
+    figures.trimap_curves(rows, tmp_path / sections.TRIMAP_PICTURE)
+    figures.iou_bars(rows, tmp_path / sections.IOU_PICTURE)
+    contents = sections.build(rows, PAPER, num_panels)
+    return page.render(title, note, contents, tmp_path), markdown.render(title, note, contents)
+
+
+def test_the_page_needs_no_other_file(tmp_path):
+    html, _ = rendered(pair(), tmp_path)
+    assert re.findall(r"""(?:src|srcset|url|@import)\s*[=(]\s*["']?(.{15})""", html) == [
+        "data:image/png;",
+        "data:image/png;",
+    ]
+    assert "<link" not in html
+    assert "<script" not in html
+
+
+def test_names_are_escaped(tmp_path):
+    absent = ["<img src=x onerror=alert(1)>"]
+    html, text = rendered([result(absent_classes=absent)], tmp_path, title="A & <b>", note='"<i>"')
+    assert "<img src=x" not in html + text
+    assert "<h1>A &amp; &lt;b&gt;</h1>" in html
+    assert "<i>" not in html + text
+
+
+def test_the_note_stands_above_the_numbers(tmp_path):
+    for document in rendered(pair(), tmp_path, note="Not the paper's."):
+        text = document.replace("&#x27;", "'")
+        assert text.index("Not the paper's.") < text.index("78.85")
+
+
+def test_the_page_says_why_there_is_no_difference(tmp_path):
+    for document in rendered(pair(), tmp_path):
+        assert "is over the 1,449 images of VOC 2012 val" in document
+        assert "2 images were scored, so no difference from it is given" in document
+
+
+def test_the_page_says_what_a_difference_is_from(tmp_path):
+    for document in rendered([result(paper_key="dec", num_images=1449)], tmp_path):
+        assert "over the 1,449 images of VOC 2012 val, as many as were scored here" in document
+        assert "-28.85" in document
+
+
+def test_the_page_says_that_nothing_was_run(tmp_path):
+    for document in rendered([], tmp_path):
+        assert "No rows were run" in document
+        assert ".png" not in document
+
+
+def test_the_page_says_that_there_is_no_void(tmp_path):
+    for document in rendered([result()], tmp_path):
+        assert "No label of these sets has void pixels" in document
+
+
+def test_absent_classes_are_named(tmp_path):
+    for document in rendered([result(absent_classes=["cow", "sofa"])], tmp_path):
+        assert "prediction of ours, hence without IoU and not in the mean: cow, sofa." in document
+
+
+def test_markdown_links_only_to_pictures_that_exist(tmp_path):
+    rows = [result("no_void")]
+    (tmp_path / "panels").mkdir()
+    (tmp_path / "panels" / "no_void.png").write_bytes(b"")
+    _, text = rendered(rows, tmp_path, num_panels=1)
+    links = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
+    assert links == ["iou_per_class.png", "panels/no_void.png"]
+    assert all((tmp_path / link).exists() for link in links)
+
+
+def test_a_table_cell_cannot_end_its_markdown_line(tmp_path):
+    _, text = rendered([result("a|b")], tmp_path)
+    assert "| a\\|b<br>about a\\|b | 50.00 |" in text

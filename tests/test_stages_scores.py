@@ -1,0 +1,241 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from pipeline import label_map, splits, voc
+from stages import evaluate, report
+
+ROOT = Path(__file__).parents[1]
+VOID = voc.CLASSES.ignore_index
+CAT, DOG = 8, 12
+
+# Two labels: void column between background and class, and no void at all.
+LABELS = {
+    "one": [[0, 0, VOID, CAT, CAT], [0, 0, VOID, CAT, CAT]],
+    "two": [[0, 0, 0, DOG, DOG]],
+}
+PREDICTIONS = {
+    "one": [[0, CAT, 0, CAT, CAT], [0, 0, 0, CAT, 0]],
+    "two": [[0, 0, 0, DOG, 0]],
+}
+
+
+def encoded(values):
+    return label_map.encode(np.array(values, np.uint8), voc.CLASSES)
+
+
+def write_split(path, labels):
+    samples = []
+    for image_id, values in labels.items():
+        image = label_map.encode(np.zeros_like(values, np.uint8), voc.CLASSES)
+        samples.append(splits.checked_sample(image_id, image, encoded(values), voc.CLASSES, "made"))
+    splits.write(path, samples, voc.CLASSES)
+
+
+def write_predictions(folder, predictions):
+    folder.mkdir(parents=True, exist_ok=True)
+    for image_id, values in predictions.items():
+        (folder / f"{image_id}.png").write_bytes(encoded(values))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project folder whose row `a` has two labelled images and their predictions."""
+    monkeypatch.chdir(tmp_path)
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    row = next(iter(document["rows"].values()))
+    row["evaluation"] = {"max_trimap_width": 3}
+    row["data"] = "data/voc/val.arrow"
+    row["paper"] = "table3_resnet101_os16-eval16-decoder"
+    document["rows"] = {"a": row}
+    Path("params.yaml").write_text(yaml.safe_dump(document))
+    write_split(Path("data/voc/val.arrow"), LABELS)
+    write_predictions(Path("predictions/a"), PREDICTIONS)
+    return document
+
+
+def set_rows(document, rows):
+    document["rows"] = rows
+    Path("params.yaml").write_text(yaml.safe_dump(document))
+
+
+def run_evaluate(key="a"):
+    evaluate.main(
+        key,
+        Path("params.yaml"),
+        Path("data/voc/val.arrow"),
+        Path("predictions", key),
+        Path("metrics", key, "scores.json"),
+        Path("metrics", key, "trimap.json"),
+    )
+
+
+def run_report():
+    report.main(
+        Path("params.yaml"),
+        ROOT / "paper.yaml",
+        Path("data"),
+        Path("metrics"),
+        Path("predictions"),
+        Path("report"),
+    )
+
+
+def read_json(path):
+    return json.loads(Path(path).read_text())
+
+
+# evaluate
+
+
+def test_evaluate_writes_the_scores_that_were_counted_by_hand(project):
+    run_evaluate()
+    # Background: 6 of 7 hit, and 2 others taken for it; cat: 3 of 4, 1 other; dog: 1 of 2.
+    iou = {"background": 6 / 9, "cat": 3 / 5, "dog": 1 / 2}
+    scores = read_json("metrics/a/scores.json")
+    assert scores["iou_per_class"] == iou
+    assert scores["miou"] == pytest.approx(sum(iou.values()) / 3)
+    assert scores["pixel_accuracy"] == 10 / 13
+    assert scores["mean_class_accuracy"] == pytest.approx((6 / 7 + 3 / 4 + 1 / 2) / 3)
+    assert scores["num_images"] == 2
+
+
+def test_evaluate_names_the_classes_that_do_not_occur(project):
+    run_evaluate()
+    scores = read_json("metrics/a/scores.json")
+    assert len(scores["absent_classes"]) == 18
+    assert set(scores["absent_classes"]).isdisjoint(scores["iou_per_class"])
+
+
+def test_evaluate_writes_the_trimap_curve_of_the_image_with_void(project):
+    run_evaluate()
+    # Width 1: background 1 of 2, taken for cat; cat 2 of 2.
+    near = {"trimap_width": 1, "miou": (1 / 2 + 2 / 3) / 2, "pixel_accuracy": 3 / 4}
+    # Width 2 on: all 8 pixels; background 3 of 4 and 1 other, cat 3 of 4 and 1 other.
+    far = {"miou": 3 / 5, "pixel_accuracy": 6 / 8}
+    curve = read_json("metrics/a/trimap.json")
+    assert curve == [near, {"trimap_width": 2, **far}, {"trimap_width": 3, **far}]
+
+
+def test_evaluate_of_a_set_without_void_writes_an_empty_curve(project):
+    write_split(Path("data/voc/val.arrow"), {"two": LABELS["two"]})
+    Path("predictions/a/one.png").unlink()
+    run_evaluate()
+    assert read_json("metrics/a/trimap.json") == []
+    assert read_json("metrics/a/scores.json")["num_images"] == 1
+
+
+def test_evaluate_of_labels_that_are_all_void_is_an_error(project):
+    write_split(Path("data/voc/val.arrow"), {"two": [[VOID] * 5]})
+    Path("predictions/a/one.png").unlink()
+    with pytest.raises(ValueError, match="no pixel to score"):
+        run_evaluate()
+
+
+def remove():
+    Path("predictions/a/two.png").unlink()
+
+
+def add():
+    Path("predictions/a/three.png").write_bytes(encoded([[0]]))
+
+
+def resize():
+    Path("predictions/a/two.png").write_bytes(encoded([[0, 0, 0, 0]]))
+
+
+def leave_the_classes():
+    Path("predictions/a/two.png").write_bytes(encoded([[0, 0, 21, 0, 0]]))
+
+
+def predict_void():
+    Path("predictions/a/two.png").write_bytes(encoded([[0, 0, VOID, 0, 0]]))
+
+
+def paint():
+    Image.new("RGB", (5, 1)).save("predictions/a/two.png")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (remove, r"a/two\.png: no such prediction; 1 of the split's 2 images have none"),
+        (add, r"a/three\.png: predicts no image of the split; 1 such files beside the 2 that do"),
+        (resize, r"a/two\.png: prediction is 1x4 pixels \(height x width\), its label 1x5"),
+        (leave_the_classes, r"a/two\.png: prediction has value 21, which is not a class \(0\.\.20"),
+        (predict_void, r"a/two\.png: prediction has value 255, which is not a class \(0\.\.20\)"),
+        (paint, r"a/two\.png: label map has mode RGB, not 8-bit palette or grey"),
+    ],
+)
+def test_evaluate_names_a_bad_prediction_and_writes_nothing(project, spoil, message):
+    spoil()
+    with pytest.raises(ValueError, match=message) as caught:
+        run_evaluate()
+    assert "\n" not in str(caught.value)
+    assert not Path("metrics").exists()
+
+
+def test_evaluate_names_a_row_that_is_not_there(project):
+    with pytest.raises(ValueError, match=r"params\.yaml: rows\.b\.evaluation is missing"):
+        run_evaluate("b")
+
+
+# report
+
+
+def test_report_writes_the_page_and_what_it_is_made_of(project):
+    run_evaluate()
+    run_report()
+    written = {p.relative_to("report").as_posix() for p in Path("report").rglob("*.*")}
+    pictures = {"trimap.png", "iou_per_class.png", "panels/a.png"}
+    assert written == {"index.html", "report.md", "table.csv", "table.txt", *pictures}
+    assert "58.89" in Path("report/table.txt").read_text()  # (6/9 + 3/5 + 1/2) / 3
+
+
+def test_report_twice_is_the_same_to_the_byte(project):
+    run_evaluate()
+    run_report()
+    first = {p: p.read_bytes() for p in Path("report").rglob("*.*")}
+    run_report()
+    assert {p: p.read_bytes() for p in Path("report").rglob("*.*")} == first
+
+
+def test_report_reads_only_the_rows_of_params_yaml(project):
+    run_evaluate()
+    Path("metrics/removed").mkdir()
+    Path("metrics/removed/scores.json").write_text("not JSON")
+    run_report()
+    assert "removed" not in Path("report/index.html").read_text()
+
+
+def test_report_without_rows_says_that_nothing_was_run(project):
+    set_rows(project, {})
+    run_report()
+    assert "No rows were run" in Path("report/index.html").read_text()
+
+
+def test_report_without_void_has_no_curve(project):
+    write_split(Path("data/voc/val.arrow"), {"two": LABELS["two"]})
+    Path("predictions/a/one.png").unlink()
+    run_evaluate()
+    run_report()
+    assert not Path("report/trimap.png").exists()
+
+
+def test_report_of_an_unknown_published_row_leaves_the_old_report(project):
+    run_evaluate()
+    run_report()
+    set_rows(project, {"a": project["rows"]["a"] | {"paper": "table9"}})
+    with pytest.raises(ValueError, match=r"rows\.a\.paper: 'table9' is not one of the 54 rows"):
+        run_report()
+    assert Path("report/index.html").exists()
+
+
+def test_report_of_a_row_that_was_not_scored_is_an_error(project):
+    with pytest.raises(FileNotFoundError, match=r"metrics/a/scores\.json"):
+        run_report()
+    assert not Path("report").exists()
