@@ -4,6 +4,7 @@
 .PHONY: help repro test check format ui preset setup lock
 
 PYTHON ?= python3
+PORT ?= 5000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH
 
@@ -31,8 +32,8 @@ format: setup ## format the code and sort its imports
 	ruff format
 	ruff check --fix
 
-ui: setup ## MLflow UI on 127.0.0.1
-	python -m pipeline.tracking
+ui: setup ## MLflow UI on 127.0.0.1, port 5000 or PORT=...
+	python -m pipeline.tracking params.yaml $(PORT)
 
 preset: ## take presets/NAME.yaml as params.yaml
 	@test -f "presets/$(NAME).yaml" || { echo "error: NAME=$(NAME) is not one of: $(basename $(notdir $(wildcard presets/*.yaml)))"; exit 1; }

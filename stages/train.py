@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from pipeline import command, files, params, tracking
+from pipeline import command, files, params
 from pipeline.model import checkpoints, deeplab
 from pipeline.model.config import Network
 from pipeline.splits import Split
+from pipeline.tracking import live
 from pipeline.training import loop
 from pipeline.training.config import Training
 
@@ -33,7 +34,7 @@ def main(
     )
     checkpoints.start(model, start, network.backbone)
     with (
-        tracking.live_run(params_file, key) as live,
+        live.live_run(params_file, key, checkpoint=checkpoint, history=history) as show,
         files.atomic_file(history) as partial_history,
         partial_history.open("w", encoding="utf-8") as lines,
         tqdm(total=training.max_iterations, desc=key, unit="it", smoothing=0.05) as bar,
@@ -42,7 +43,7 @@ def main(
         def log(iteration: int, loss: float, learning_rate: float) -> None:
             record = {"iteration": iteration, "loss": loss, "learning_rate": learning_rate}
             lines.write(json.dumps(record) + "\n")
-            live.log(iteration, {"train/loss": loss, "train/learning_rate": learning_rate})
+            show(iteration, {"train/loss": loss, "train/learning_rate": learning_rate})
             images_per_second = (bar.format_dict["rate"] or 0.0) * training.batch_size
             bar.set_postfix_str(f"loss {loss:.3f}, {images_per_second:.1f} images/s", refresh=False)
             bar.update()
@@ -50,7 +51,6 @@ def main(
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         loop.train(model, network, training, split, device=device, log=log)
         checkpoints.save(checkpoint, model, network, split.classes)
-    live.finish({"checkpoint": checkpoint, "history": history})
 
 
 if __name__ == "__main__":

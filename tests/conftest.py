@@ -1,8 +1,12 @@
+import os
+
 import pytest
 import synthetic
 import torch
 
 from pipeline.splits import Split
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when mlflow is imported
 
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)

@@ -1,6 +1,7 @@
 """dvc.yaml is true, and imports point downward."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def python_files(path):
     return {str(f.relative_to(ROOT)) for f in files if f.name != "__init__.py"}
 
 
+@functools.cache
 def imported_files(path):
     """Project modules that a file imports, anywhere in it."""
     found = set()

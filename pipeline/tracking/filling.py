@@ -1,0 +1,144 @@
+"""Logs of one run what MLflow does not have of it."""
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from mlflow import MlflowClient, entities
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+
+from pipeline import files
+from pipeline.tracking import identity, store
+from pipeline.tracking.runs import Run
+
+# The tag of a run that has all its params and curves, which cannot change again. Its value is the
+# md5 of the description as written here, to see whether a person has written another. MLflow's
+# pages do not show tags that begin with "mlflow.".
+_PUBLISHED = "mlflow.published"
+_NOTE = "mlflow.note.content"
+_CONTEXTS = {"model": "training", "row": "evaluation"}
+
+
+def fill(
+    client: MlflowClient,
+    there: entities.Run,
+    run: Run,
+    origin: Mapping[str, str],
+    links: Mapping[str, str],
+) -> None:
+    """Completes a run.
+
+    Args:
+        client: of the store.
+        there: what the store has.
+        run: what it should have.
+        origin: tags that say where it is from.
+        links: addresses in MLflow by name of the runs before this one.
+    """
+    run_id, tags = there.info.run_id, there.data.tags
+    if _PUBLISHED not in tags:
+        client.log_batch(run_id, params=_missing_params(there, run))
+        store.log_metrics(client, run_id, _missing_points(client, there, run))
+        client.log_inputs(run_id, [_dataset(run)])
+    wanted = {
+        **identity.tags(run.kind, run.key),
+        identity.TAG: run.identity,
+        **{_tag(f"dvc.md5/{file.path}"): file.md5 for file in run.files.values()},
+        **_figures(client, there, run),
+        **_origin(tags, origin),
+        **_note(tags, _description(run, links)),
+    }
+    changed = [RunTag(*tag) for tag in wanted.items() if tags.get(tag[0]) != tag[1]]
+    client.log_batch(run_id, tags=changed)
+    if there.info.status != "FINISHED":
+        client.set_terminated(run_id, "FINISHED")
+
+
+def _missing_params(there: entities.Run, run: Run) -> list[Param]:
+    return [Param(*param) for param in run.params.items() if param[0] not in there.data.params]
+
+
+def _missing_points(client: MlflowClient, there: entities.Run, run: Run) -> list[Metric]:
+    return [
+        Metric(name, curve[step], timestamp, step)
+        for name, curve in run.curves.items()
+        for step, timestamp in _missing_steps(client, there, name, curve)
+    ]
+
+
+def _missing_steps(
+    client: MlflowClient, there: entities.Run, name: str, curve: Mapping[int, float]
+) -> list[tuple[int, int]]:
+    """Steps that MLflow does not have, each with a time between its neighbours' that it has."""
+    present = {}
+    if name in there.data.metrics:
+        points = client.get_metric_history(there.info.run_id, name)
+        present = {point.step: point.timestamp for point in points}
+    missing = sorted(curve.keys() - present.keys())
+    known = sorted(present) or [0]
+    times = [present.get(step, time.time_ns() // 10**6) for step in known]
+    timestamps = np.interp(missing, known, times)
+    return [(step, int(t)) for step, t in zip(missing, timestamps, strict=True)]
+
+
+def _dataset(run: Run) -> DatasetInput:
+    data = run.files["data"]
+    source = json.dumps({"uri": data.path})
+    profile = json.dumps({"num_images": run.num_images})
+    dataset = entities.Dataset(data.path, data.md5, "local", source, profile=profile)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", _CONTEXTS[run.kind])])
+
+
+def _figures(client: MlflowClient, there: entities.Run, run: Run) -> dict[str, str]:
+    """Logs the figures that are not there or have changed; returns the tags by which one knows."""
+    if not run.figures:
+        return {}
+    listed = {artifact.path for artifact in client.list_artifacts(there.info.run_id)}
+    tags = {}
+    for name, path in run.figures.items():
+        tag, md5 = _tag(f"dvc.md5/{path.as_posix()}"), files.digest(path, "md5")
+        if name not in listed or there.data.tags.get(tag) != md5:
+            with tempfile.TemporaryDirectory() as folder:
+                named = shutil.copy(path, Path(folder) / name)
+                client.log_artifact(there.info.run_id, str(named))
+        tags[tag] = md5
+    return tags
+
+
+def _origin(tags: Mapping[str, str], origin: Mapping[str, str]) -> dict[str, str]:
+    """A run keeps its first origin, save that a clean commit is worth more than a dirty one."""
+    if "git.state" not in tags:
+        return dict(origin)
+    if (tags["git.state"], origin.get("git.state")) == ("dirty", "clean"):
+        return {name: value for name, value in origin.items() if name != "dvc.experiment"}
+    return {}
+
+
+def _note(tags: Mapping[str, str], note: str) -> dict[str, str]:
+    """The description, unless a person has written another in MLflow."""
+    is_ours = _NOTE not in tags or _md5(tags[_NOTE]) == tags.get(_PUBLISHED)
+    return {_PUBLISHED: _md5(note)} | ({_NOTE: note} if is_ours else {})
+
+
+def _description(run: Run, links: Mapping[str, str]) -> str:
+    data = run.files["data"]
+    used = f"`{data.path}`, {run.num_images:,} images"
+    if run.trained is None:
+        return f"{run.desc}\n\nTrained on {used}, from `{run.files['start'].path}`."
+    name = run.trained.name
+    return f"{run.desc}\n\n[{name}]({links[name]}) evaluated on {used}."
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _tag(name: str) -> str:
+    """A path as MLflow allows it in the name of a tag: a key in it may have a `+`."""
+    return re.sub(r"[^/\w.\- ]", "_", name)

@@ -1,0 +1,55 @@
+"""What makes two runs the same run: equal params and equal bytes of the files they stand for.
+
+A run that DVC restores from its cache, or repeats with the same result, is found again by its
+identity instead of being shown twice.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# The tag that holds the identity. A live run gets it when its training has succeeded, not before.
+TAG = "identity"
+
+_STAGES = {"model": "train", "row": "evaluate"}
+
+
+def stage(kind: str, key: str) -> str:
+    """The stage whose result a run shows, as in `dvc stage list`."""
+    return f"{_STAGES[kind]}@{key}"
+
+
+def tags(kind: str, key: str) -> dict[str, str]:
+    """Tags by which the runs of an entry of params.yaml are found, and made again."""
+    return {"kind": kind, "key": key, "mlflow.source.name": f"dvc repro {stage(kind, key)}"}
+
+
+def flatten(entry: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Turns an entry of params.yaml into dotted names and values as text; `desc` is left out."""
+    flat: dict[str, str] = {}
+    for name, value in entry.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        elif name != "desc":
+            flat[f"{prefix}{name}"] = _text(value)
+    return flat
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(_text(item) for item in value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def identity(kind: str, key: str, params: Mapping[str, str], md5s: Mapping[str, str]) -> str:
+    """Hashes what a run is and what it was computed from.
+
+    Args:
+        kind: "model" or "row".
+        key: of the entry in params.yaml.
+        params: the entry, flattened.
+        md5s: role of each file, e.g. "checkpoint", and md5 of its bytes.
+    """
+    canonical = json.dumps([kind, key, params, md5s], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

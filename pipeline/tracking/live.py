@@ -1,0 +1,142 @@
+"""A training's curve while it runs: shown in MLflow, never in the training's way.
+
+A process beside the training talks to MLflow (see `relay`); this side only writes lines to a pipe
+that does not block. MLflow's import, which holds the interpreter for seconds, and a server that is
+slow or hangs therefore cost the training nothing, and a training that is killed is noticed by the
+pipe's end. What does not get through is in the history file, and `publish` brings it in.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import params
+
+Log = Callable[[int, Mapping[str, float]], None]
+
+# Points wait here for a relay that is slow to read; beyond this they are left to `publish`.
+_BACKLOG_BYTES = 16 << 20
+
+# How long the end of a training may wait for the last points to arrive.
+_CLOSE_SECONDS = 15.0
+
+_PROJECT = Path(__file__).resolve().parents[2]
+
+
+@contextlib.contextmanager
+def live_run(params_file: Path, key: str, *, checkpoint: Path, history: Path) -> Iterator[Log]:
+    """Shows a training as a run; yields the function that logs one iteration's metrics.
+
+    That function takes microseconds and neither waits nor fails, whatever becomes of MLflow. At
+    the block's end the run is FINISHED, after an exception FAILED, after Ctrl-C or an exit KILLED.
+
+    Args:
+        params_file: params.yaml; the model's entry is shown as the run's params.
+        key: of the model.
+        checkpoint: written by the end of the block.
+        history: likewise.
+    """
+    start = {
+        "experiment": params.load(params_file, "mlflow.experiment", str),
+        "key": key,
+        "entry": params.load(params_file, f"models.{key}", dict[str, Any]),
+        "pid": os.getpid(),
+    }
+    outs = {"checkpoint": str(checkpoint.absolute()), "history": str(history.absolute())}
+    relay, pipe = _start_relay()
+    backlog = bytearray(_line(start))
+    _write(pipe, backlog)
+
+    def log(iteration: int, metrics: Mapping[str, float]) -> None:
+        if len(backlog) < _BACKLOG_BYTES:
+            values = {name: float(value) for name, value in metrics.items()}
+            backlog.extend(_line([iteration, time.time_ns() // 10**6, values]))
+        _write(pipe, backlog)
+
+    end = {"status": "KILLED"}
+    try:
+        yield log
+        end = {"status": "FINISHED", **outs}
+    except Exception as error:
+        end = {"status": "FAILED", "error": f"{type(error).__name__}: {error}"}
+        raise
+    finally:
+        backlog.extend(_line(end))
+        _close(relay, pipe, backlog, is_awaited=end["status"] == "FINISHED")
+
+
+def tell(message: str) -> None:
+    """Says one line to the person at the terminal."""
+    hint = "the training is unharmed, and `dvc repro publish` brings in what is missing"
+    print(f"MLflow: {message}; {hint}", file=sys.stderr, flush=True)
+
+
+def _start_relay() -> tuple["subprocess.Popen[bytes] | None", int]:
+    """Starts the process beside this one; returns it and our end of the pipe to it."""
+    theirs, ours = os.pipe()
+    os.set_blocking(ours, False)
+    relay = None
+    if importlib.util.find_spec("mlflow") is None:
+        tell("not installed, hence no live curve")
+    else:
+        try:
+            relay = _popen(theirs)
+        except OSError as error:
+            tell(f"no live curve, {error}")
+    os.close(theirs)
+    return relay, ours
+
+
+def _popen(stdin: int) -> "subprocess.Popen[bytes]":
+    path = [str(_PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.tracking.relay"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        stdin=stdin,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is meant for the training, which tells the relay
+    )
+
+
+def _line(message: object) -> bytes:
+    return json.dumps(message).encode() + b"\n"
+
+
+def _write(pipe: int, backlog: bytearray) -> None:
+    try:
+        while backlog:
+            del backlog[: os.write(pipe, backlog)]
+    except BlockingIOError:
+        pass  # the relay is busy: the next line takes these along
+    except OSError:
+        backlog.clear()  # the relay is gone, and has said why
+
+
+def _close(
+    relay: "subprocess.Popen[bytes] | None", pipe: int, backlog: bytearray, *, is_awaited: bool
+) -> None:
+    deadline = time.monotonic() + _CLOSE_SECONDS
+    _write(pipe, backlog)
+    while backlog and time.monotonic() < deadline:
+        time.sleep(0.01)
+        _write(pipe, backlog)
+    os.close(pipe)
+    if relay is None:
+        return
+    if not is_awaited:  # who reads an error or pressed Ctrl-C shall not wait; the relay ends alone
+        threading.Thread(target=relay.wait, daemon=True).start()
+        return
+    try:
+        relay.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        relay.kill()
+        relay.wait()
+        tell(f"did not take the last points within {_CLOSE_SECONDS:g} s")

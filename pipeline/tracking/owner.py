@@ -1,0 +1,30 @@
+"""Whose live run it is, to tell a training from a run that says RUNNING long after its end."""
+
+import os
+import socket
+import time
+
+# The tag of a live run that names its training's host, process and start.
+TAG = "live.process"
+
+
+def tag(pid: int) -> str:
+    """The tag's value for a training on this machine; no two trainings share one."""
+    return f"{socket.gethostname()}:{pid}:{time.time_ns()}"
+
+
+def is_gone(value: str) -> bool:
+    """Whether the training was on this machine and has ended; of other machines nothing is known.
+
+    A process number that was given out again makes a training seem alive, until it ends too.
+    """
+    host, pid, _ = value.rsplit(":", 2)
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -1,0 +1,73 @@
+"""Brings runs into MLflow: makes what is missing, completes what is there, repeats nothing."""
+
+from collections.abc import Mapping, Sequence
+
+from mlflow import MlflowClient, entities
+
+from pipeline.tracking import filling, identity, owner, provenance, store, views
+from pipeline.tracking.runs import Run
+
+
+def publish(experiment: str, runs: Sequence[Run], origin: Mapping[str, str]) -> None:
+    """Makes an experiment show the runs, however much of them it shows already.
+
+    Args:
+        experiment: its name.
+        runs: each row after its model.
+        origin: tags that say where the runs are from; a run that has such tags keeps them.
+
+    Raises:
+        ConnectionError: the store is away, closed to us or broken.
+    """
+    links: dict[str, str] = {}
+    with store.reporting(), store.locked("publish"):  # two that share a run would both make it
+        client = store.open_client()
+        experiment_id = store.open_experiment(client, experiment)
+        views.save(client, experiment_id)
+        for run in runs:
+            there = _found(client, experiment_id, run)
+            there = there or _created(client, experiment_id, run, origin)
+            filling.fill(client, there, run, origin, links)
+            links[run.name] = views.run_address(experiment_id, there.info.run_id)
+
+
+def _created(
+    client: MlflowClient, experiment_id: str, run: Run, origin: Mapping[str, str]
+) -> entities.Run:
+    tags = {**identity.tags(run.kind, run.key), identity.TAG: run.identity}
+    title = provenance.title(run.name, origin)
+    return client.create_run(experiment_id, tags=tags, run_name=title)
+
+
+def _found(client: MlflowClient, experiment_id: str, run: Run) -> entities.Run | None:
+    """Finds what there is of a run; runs that have lost their training are put right on the way."""
+    equal = store.find(client, experiment_id, f"tags.{identity.TAG} = '{run.identity}'")
+    for repeated in equal[1:]:  # two machines published at the same moment
+        client.delete_run(repeated.info.run_id)
+    found = equal[0] if equal else None
+    for left in _left_behind(client, experiment_id, run):
+        if found is None and _is_part(client, left, run):
+            found = left
+        else:
+            client.set_terminated(left.info.run_id, "KILLED")
+    return found
+
+
+def _left_behind(client: MlflowClient, experiment_id: str, run: Run) -> list[entities.Run]:
+    """Live runs of this key that say RUNNING though their training is gone, the latest first."""
+    conditions = f"tags.kind = '{run.kind}' AND tags.key = '{run.key}'"
+    running = store.find(client, experiment_id, f"{conditions} AND attributes.status = 'RUNNING'")
+    return [there for there in reversed(running) if _is_left(there.data.tags)]
+
+
+def _is_left(tags: Mapping[str, str]) -> bool:
+    return identity.TAG not in tags and owner.TAG in tags and owner.is_gone(tags[owner.TAG])
+
+
+def _is_part(client: MlflowClient, there: entities.Run, run: Run) -> bool:
+    """Whether a live run is of this training and lost its store: all that it has is true of it."""
+    return there.data.params.items() <= run.params.items() and all(
+        run.curves.get(name, {}).get(point.step) == point.value
+        for name in there.data.metrics
+        for point in client.get_metric_history(there.info.run_id, name)
+    )

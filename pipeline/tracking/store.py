@@ -1,0 +1,134 @@
+"""Where the runs are kept, and MLflow made quiet: no log lines, no long retries.
+
+Without MLFLOW_TRACKING_URI the store is one sqlite file beside dvc.yaml. In a temporary checkout
+(`dvc exp run --temp`, `dvc queue`) DVC_ROOT is the main repository, so that all share one store.
+Importing this module imports MLflow, which takes seconds.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+# MLflow's own are 7 retries of 120 s. A user's setting wins.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+for _name in ("mlflow", "alembic", "urllib3"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)  # what fails is raised, and said once
+
+# What a store raises that is away, broken, closed to us or of a kind we lack the driver for.
+_FAILURES = (MlflowException, SQLAlchemyError, OSError, ImportError)
+
+# The most that MLflow takes in one call.
+_MAX_METRICS = 1000
+
+# Servers that know where their artifacts belong; of a bare database only we do.
+_SERVERS = ("http:", "https:", "databricks", "uc:")
+
+
+def root() -> Path:
+    """The folder that holds the store: the main repository's, also in a temporary checkout."""
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+
+
+def uri() -> str:
+    """Address of the store; it may hold a password."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or _sqlite(_database())
+
+
+def is_server() -> bool:
+    """Whether a tracking server is asked, not a database."""
+    return uri().startswith(_SERVERS)
+
+
+def artifacts_uri() -> str:
+    """Where artifacts lie that belong to runs in a database."""
+    return (root() / "mlartifacts").as_uri()
+
+
+@contextlib.contextmanager
+def reporting() -> Iterator[None]:
+    """Turns whatever a store raises into a ConnectionError of one line.
+
+    Raises:
+        ConnectionError: says where and what, without user name or password.
+    """
+    try:
+        yield
+    except _FAILURES as error:
+        message = " ".join(str(error).split())
+        raise ConnectionError(redacted(f"{uri()}: {message}")[:500]) from error
+
+
+def redacted(text: str) -> str:
+    """Leaves `user:password@` out of all addresses in a text."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
+
+
+@contextlib.contextmanager
+def locked(purpose: str) -> Iterator[None]:
+    """Keeps other processes of this machine out while one creates the store or publishes."""
+    with (root() / f"mlflow.db.{purpose}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def open_client() -> MlflowClient:
+    """Opens the store, creating it if need be."""
+    with locked("create"):
+        if uri() == _sqlite(_database()) and not _database().exists():
+            _create_database()
+        return MlflowClient(uri())
+
+
+def open_experiment(client: MlflowClient, name: str) -> str:
+    """Finds an experiment, creating it if need be; returns its id."""
+    with locked("create"):
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            return client.create_experiment(name, None if is_server() else artifacts_uri())
+        if experiment.lifecycle_stage == "deleted":  # its name stays taken
+            client.restore_experiment(experiment.experiment_id)
+        return experiment.experiment_id
+
+
+def find(client: MlflowClient, experiment_id: str, conditions: str) -> list[Run]:
+    """The experiment's runs that meet the conditions, oldest first; deleted ones are not found."""
+    return list(
+        client.search_runs([experiment_id], conditions, order_by=["attributes.start_time ASC"])
+    )
+
+
+def log_metrics(client: MlflowClient, run_id: str, points: list[Metric]) -> None:
+    """Logs points in batches; what is logged is taken out of the list.
+
+    A batch that is sent twice, because the answer was lost, makes no point twice.
+    """
+    while points:
+        client.log_batch(run_id, points[:_MAX_METRICS])
+        del points[:_MAX_METRICS]
+
+
+def _create_database() -> None:
+    """Makes MLflow's tables beside, and moves them into place: half of them would be beyond use."""
+    partial = _database().with_name("mlflow.db.partial")
+    partial.unlink(missing_ok=True)
+    MlflowClient(_sqlite(partial))
+    partial.replace(_database())
+
+
+def _database() -> Path:
+    return root() / "mlflow.db"
+
+
+def _sqlite(path: Path) -> str:
+    return f"sqlite:///{path}"

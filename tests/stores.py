@@ -1,0 +1,173 @@
+"""What the tests of MLflow share: a project's outs without training, and stores for its runs."""
+
+import contextlib
+import http.server
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import synthetic
+import yaml
+
+from pipeline.tracking import store
+
+ROOT = Path(__file__).parent.parent
+MODEL = {
+    "desc": "Sec. 3.1 A small network",
+    "data": "data/train.arrow",
+    "start": "archives/weights",
+    "network": {"backbone": "resnet18", "decoder": None},
+    "training": {"base_learning_rate": 0.05, "scales": [0.75, 1.0]},
+}
+ROW = {
+    "desc": "Table 3 Single scale",
+    "model": "v3",
+    "data": "data/val.arrow",
+    "inference": {"flip": False},
+}
+NUM_ITERATIONS = 4
+FOLDERS = ("data", "checkpoints", "history", "metrics", "report")
+# The runs of `write_project`, in the order in which they are published.
+NAMES = ["train@v3", "train@v3plus", "evaluate@v3", "evaluate@v3_flip", "evaluate@v3plus"]
+
+
+def empty_store(tmp_path_factory):
+    """A folder with MLflow's tables, made once and by two processes at the same time."""
+    folder = tmp_path_factory.getbasetemp() / "empty_store"
+    if not folder.exists():
+        folder.mkdir()
+        code = "from pipeline.tracking import store; store.open_client()"
+        environment = {**os.environ, "DVC_ROOT": str(folder), "PYTHONPATH": str(ROOT)}
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        makers = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
+        assert [maker.wait() for maker in makers] == [0, 0]
+    return folder
+
+
+def use_empty_store(tmp_path_factory, monkeypatch, folder):
+    """Makes `folder` the working folder, with an empty store of its own."""
+    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    shutil.copy(empty_store(tmp_path_factory) / "mlflow.db", folder)
+    monkeypatch.chdir(folder)
+
+
+def history(num_iterations=NUM_ITERATIONS):
+    """What a training writes of each iteration."""
+    return [
+        {"iteration": i, "loss": 2.0 / (i + 1), "learning_rate": 0.05}
+        for i in range(num_iterations)
+    ]
+
+
+def write_project(folder, *, learning_rate=0.05, desc=ROW["desc"], num_iterations=NUM_ITERATIONS):
+    """Writes params.yaml and what DVC has when `publish` runs: two models and three rows."""
+    changed = {**MODEL, "training": {**MODEL["training"], "base_learning_rate": learning_rate}}
+    models = {"v3": changed, "v3plus": MODEL}
+    rows = {"v3": ROW | {"desc": desc}, "v3_flip": ROW, "v3plus": ROW | {"model": "v3plus"}}
+    document = {"models": models, "rows": rows, "mlflow": {"experiment": "test"}}
+    _write(folder / "params.yaml", yaml.safe_dump(document, sort_keys=False))
+    synthetic.write_split(folder / "data/train.arrow", [(20, 30)] * 3)
+    synthetic.write_split(folder / "data/val.arrow", [(20, 30)] * 2)
+    _write(folder / "archives/weights", "weights")
+    for key, model in models.items():
+        rate = model["training"]["base_learning_rate"]
+        _write(folder / f"checkpoints/{key}.safetensors", f"{key} {rate}")
+        lines = [json.dumps(point) + "\n" for point in history(num_iterations)]
+        _write(folder / f"history/{key}.jsonl", "".join(lines))
+    for key in rows:
+        scores = {"miou": 0.5, "pixel_accuracy": 0.75, "mean_class_accuracy": 0.625}
+        scores |= {"num_images": 2, "iou_per_class": {"cat": 0.5, "traffic (light)": 0.25}}
+        trimap = [{"trimap_width": w, "miou": w / 10, "pixel_accuracy": 0.5} for w in (1, 2, 3)]
+        _write(folder / f"metrics/{key}/scores.json", json.dumps(scores))
+        _write(folder / f"metrics/{key}/trimap.json", json.dumps(trimap))
+        _write(folder / f"report/panels/{key}.png", f"panels of {key}")
+    _write(folder / "report/trimap.png", "curves")
+
+
+def _write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def all_runs():
+    """Every run that is not deleted, oldest first."""
+    client = store.open_client()
+    return store.find(client, store.open_experiment(client, "test"), "")
+
+
+def one_run(name):
+    (run,) = [run for run in all_runs() if run.info.run_name == name]
+    return run
+
+
+def curve(run, metric):
+    """(step, value) of each point, as logged: a point that is there twice is here twice."""
+    points = store.open_client().get_metric_history(run.info.run_id, metric)
+    return sorted((point.step, point.value) for point in points)
+
+
+LOSSES = [(point["iteration"], point["loss"]) for point in history()]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def bad_server(answer):
+    """A server that does `answer(handler)` to each request; yields its address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # the name that http.server looks for
+            answer(self)
+
+        def do_POST(self):
+            answer(self)
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@contextlib.contextmanager
+def mlflow_server(folder, port):
+    """MLflow's own server on the store in `folder`."""
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", str(folder / "served")]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    server = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait_until_ready(f"http://127.0.0.1:{port}/health")
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _wait_until_ready(url):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(url, timeout=1).close()
+            return
+        time.sleep(0.1)
+    raise TimeoutError(url)

@@ -1,0 +1,279 @@
+"""The stage that fills MLflow from DVC's outs, on real stores."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import stores
+from stores import LOSSES, NAMES, all_runs, curve, one_run
+
+from pipeline.tracking import identity, owner, store
+from stages import publish
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path_factory, tmp_path, monkeypatch):
+    stores.use_empty_store(tmp_path_factory, monkeypatch, tmp_path)
+    stores.write_project(tmp_path)
+    return tmp_path
+
+
+def publish_all():
+    publish.main(Path("params.yaml"), *map(Path, stores.FOLDERS))
+
+
+def live_run(points=(), *, training="gone", **tags):
+    """A run as the relay leaves it behind, of a training that is gone or one that is not."""
+    client = store.open_client()
+    pid = os.getpid() if training == "alive" else _ended_process()
+    tags = {**identity.tags("model", "v3"), owner.TAG: owner.tag(pid), **tags}
+    run = client.create_run(store.open_experiment(client, "test"), tags=tags, run_name="live")
+    for name, value in identity.flatten(stores.MODEL).items():
+        client.log_param(run.info.run_id, name, value)
+    for step, value in points:
+        client.log_metric(run.info.run_id, "train/loss", value, step=step, timestamp=1000 + step)
+    return run.info.run_id
+
+
+def _ended_process():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def git(*arguments):
+    identity = ["-c", "user.name=A User", "-c", "user.email=user@example.invalid"]
+    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+
+def test_each_model_and_each_row_is_one_finished_run():
+    publish_all()
+    assert [run.info.run_name for run in all_runs()] == NAMES
+    assert {run.info.status for run in all_runs()} == {"FINISHED"}
+
+
+def test_a_model_shows_its_params_and_its_curve():
+    publish_all()
+    run = one_run("train@v3")
+    assert run.data.params == {
+        "data": "data/train.arrow",
+        "start": "archives/weights",
+        "network.backbone": "resnet18",
+        "network.decoder": "null",
+        "training.base_learning_rate": "0.05",
+        "training.scales": "0.75, 1.0",
+    }
+    assert curve(run, "train/loss") == LOSSES
+    assert curve(run, "train/learning_rate") == [(0, 0.05), (1, 0.05), (2, 0.05), (3, 0.05)]
+
+
+def test_a_row_shows_its_scores_its_trimap_curve_and_its_models_params():
+    publish_all()
+    run = one_run("evaluate@v3")
+    assert run.data.params["inference.flip"] == "false"
+    assert run.data.params["model.training.base_learning_rate"] == "0.05"
+    assert run.data.metrics == {
+        "score/miou": 0.5,
+        "score/pixel_accuracy": 0.75,
+        "score/mean_class_accuracy": 0.625,
+        "trimap/miou": 0.3,
+        "trimap/pixel_accuracy": 0.5,
+        "iou/cat": 0.5,
+        "iou/traffic _light_": 0.25,
+    }
+    assert curve(run, "trimap/miou") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+
+
+def test_a_run_names_its_data_and_the_md5_of_its_files():
+    publish_all()
+    run = one_run("evaluate@v3")
+    (used,) = run.inputs.dataset_inputs
+    assert used.dataset.name == "data/val.arrow"
+    assert used.dataset.profile == '{"num_images": 2}'
+    assert run.data.tags["dvc.md5/data/val.arrow"] == used.dataset.digest
+    made_of = run.data.tags["dvc.md5/checkpoints/v3.safetensors"]
+    assert made_of == "9cbf7227fd92c4f771e09acb893ea802"  # printf 'v3 0.05' | md5sum
+
+
+def test_figures_have_the_same_names_in_all_rows():
+    publish_all()
+    client = store.open_client()
+    for name in ("evaluate@v3", "evaluate@v3plus"):
+        listed = client.list_artifacts(one_run(name).info.run_id)
+        assert [artifact.path for artifact in listed] == ["panels.png", "trimap.png"]
+
+
+def test_a_row_links_to_the_run_of_its_model():
+    publish_all()
+    note = one_run("evaluate@v3").data.tags["mlflow.note.content"]
+    assert note.startswith("Table 3 Single scale\n\n[train@v3](#/experiments/1/runs/")
+    assert one_run("train@v3").info.run_id in note
+    assert note.endswith("evaluated on `data/val.arrow`, 2 images.")
+
+
+def test_publishing_twice_makes_no_second_run_and_no_second_point():
+    publish_all()
+    publish_all()
+    assert [run.info.run_name for run in all_runs()] == NAMES
+    assert curve(one_run("train@v3"), "train/loss") == LOSSES
+
+
+def test_a_changed_training_adds_its_run_and_that_of_its_rows_alone(project):
+    publish_all()
+    stores.write_project(project, learning_rate=0.1)
+    publish_all()
+    added = [run.info.run_name for run in all_runs()][len(NAMES) :]
+    assert added == ["train@v3", "evaluate@v3", "evaluate@v3_flip"]
+
+
+def test_more_points_than_one_call_takes_arrive_once_each(project):
+    stores.write_project(project, num_iterations=1501)
+    publish_all()
+    assert len(curve(one_run("train@v3"), "train/loss")) == 1501
+    assert len({step for step, _ in curve(one_run("train@v3"), "train/loss")}) == 1501
+
+
+def test_a_training_that_lost_its_store_is_completed_each_iteration_once():
+    run_id = live_run(LOSSES[1:3])
+    publish_all()
+    assert len(all_runs()) == len(NAMES)
+    run = store.open_client().get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert curve(run, "train/loss") == LOSSES
+
+
+def test_a_point_that_was_missing_gets_a_time_between_those_that_were_not():
+    run_id = live_run([LOSSES[0], LOSSES[3]])
+    publish_all()
+    points = store.open_client().get_metric_history(run_id, "train/loss")
+    assert sorted(point.timestamp for point in points) == [1000, 1001, 1002, 1003]
+
+
+def test_a_run_of_another_training_that_is_gone_is_marked_as_killed():
+    run_id = live_run([(0, 7.0)])
+    publish_all()
+    assert store.open_client().get_run(run_id).info.status == "KILLED"
+    assert len(all_runs()) == 1 + len(NAMES)
+
+
+def test_a_training_that_still_runs_is_left_alone():
+    run_id = live_run(LOSSES[:2], training="alive")
+    publish_all()
+    assert store.open_client().get_run(run_id).info.status == "RUNNING"
+    assert len(all_runs()) == 1 + len(NAMES)
+
+
+def test_a_training_on_another_machine_is_left_alone():
+    run_id = live_run(LOSSES[:2], **{owner.TAG: "elsewhere:1:0"})
+    publish_all()
+    assert store.open_client().get_run(run_id).info.status == "RUNNING"
+
+
+def test_a_publish_that_was_interrupted_is_completed():
+    publish_all()
+    client, run = store.open_client(), one_run("train@v3")
+    for tag in ("mlflow.published", "dvc.md5/archives/weights"):
+        client.delete_tag(run.info.run_id, tag)
+    client.update_run(run.info.run_id, status="RUNNING")
+    publish_all()
+    assert one_run("train@v3").data.tags.keys() == run.data.tags.keys()
+    assert len(one_run("train@v3").inputs.dataset_inputs) == 1
+    assert one_run("train@v3").info.status == "FINISHED"
+
+
+def test_a_run_that_two_machines_made_at_once_is_kept_once():
+    publish_all()
+    first = one_run("train@v3")
+    again = live_run(**{identity.TAG: first.data.tags[identity.TAG]})
+    publish_all()
+    assert one_run("train@v3").info.run_id == first.info.run_id
+    assert store.open_client().get_run(again).info.lifecycle_stage == "deleted"
+
+
+def test_a_figure_that_changed_is_shown_as_it_is_now(project):
+    publish_all()
+    (project / "report/panels/v3.png").write_text("new panels")
+    publish_all()
+    run_id = one_run("evaluate@v3").info.run_id
+    shown = store.open_client().download_artifacts(run_id, "panels.png")
+    assert Path(shown).read_text() == "new panels"
+
+
+def test_a_description_follows_params_yaml(project):
+    publish_all()
+    stores.write_project(project, desc="Table 5 Single scale")
+    publish_all()
+    assert len(all_runs()) == len(NAMES)
+    note = one_run("evaluate@v3").data.tags["mlflow.note.content"]
+    assert note.startswith("Table 5 Single scale\n")
+
+
+def test_a_description_that_a_person_wrote_stays(project):
+    publish_all()
+    client, run_id = store.open_client(), one_run("evaluate@v3").info.run_id
+    client.set_tag(run_id, "mlflow.note.content", "the best one")
+    stores.write_project(project, desc="Table 5 Single scale")
+    publish_all()
+    assert one_run("evaluate@v3").data.tags["mlflow.note.content"] == "the best one"
+
+
+def test_a_run_keeps_its_origin_but_a_clean_commit_replaces_a_dirty_one(monkeypatch):
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "empty")
+    publish_all()
+    assert one_run("train@v3").data.tags["git.state"] == "dirty"
+    git("add", "params.yaml")
+    git("commit", "-q", "-m", "params")
+    monkeypatch.setenv("DVC_EXP_NAME", "topsy-turvy")
+    publish_all()
+    clean = one_run("train@v3").data.tags
+    git("commit", "-q", "--allow-empty", "-m", "later")
+    publish_all()
+    assert one_run("train@v3").data.tags == clean
+    assert clean["git.state"] == "clean"
+    assert "dvc.experiment" not in clean
+
+
+def test_a_dvc_experiment_is_told_apart_by_its_name(monkeypatch):
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "empty")
+    monkeypatch.setenv("DVC_EXP_NAME", "topsy-turvy")
+    publish_all()
+    assert one_run("train@v3 topsy-turvy").data.tags["dvc.experiment"] == "topsy-turvy"
+
+
+def test_an_experiment_that_was_deleted_comes_back():
+    publish_all()
+    client = store.open_client()
+    client.delete_experiment(store.open_experiment(client, "test"))
+    publish_all()
+    assert len(all_runs()) == len(NAMES)
+
+
+def test_views_are_saved_and_those_that_a_person_changed_stay():
+    publish_all()
+    client = store.open_client()
+    experiment_id = store.open_experiment(client, "test")
+    client.set_experiment_tag(experiment_id, "mlflow.sharedViewState.rows", "changed")
+    publish_all()
+    tags = client.get_experiment(experiment_id).tags
+    assert tags["mlflow.sharedViewState.rows"] == "changed"
+    assert "tags.kind = 'model'" in tags["mlflow.sharedViewState.models"]
+
+
+def test_a_store_that_is_away_is_one_line_without_the_password(monkeypatch):
+    address = f"127.0.0.1:{stores.free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@{address}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(ConnectionError, match="Connection refused") as caught:
+        publish_all()
+    assert str(caught.value).startswith(f"http://{address}: ")
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_line_of_a_history_is_named(project):
+    (project / "history/v3.jsonl").write_text('{"iteration": 0, "loss": 1.0}\n{"loss"\n')
+    with pytest.raises(ValueError, match=r"history/v3.jsonl:2: no JSON object with an iteration"):
+        publish_all()
