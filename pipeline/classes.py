@@ -38,6 +38,15 @@ class Classes:
         """K, background included."""
         return len(self.names)
 
+    def require_equal(self, other: "Classes", place: str, other_place: str) -> None:
+        """Raises a ValueError unless both tables name the same classes in the same order."""
+        if self.names != other.names or self.ignore_index != other.ignore_index:
+            raise ValueError(
+                f"{place} is of {self.num_classes} classes ({', '.join(self.names)}; void "
+                f"{self.ignore_index}), {other_place} of {other.num_classes} "
+                f"({', '.join(other.names)}; void {other.ignore_index})"
+            )
+
     def to_json(self) -> str:
         """The table as JSON text, for a file's metadata."""
         table = {"names": self.names, "colours": self.colours, "ignore_index": self.ignore_index}

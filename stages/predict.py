@@ -21,6 +21,7 @@ def main(key: str, params_file: Path, checkpoint: Path, data: Path, predictions:
     inference = params.load(params_file, f"rows.{key}.inference", Inference)
     split = Split(data)
     model, network, classes = checkpoints.load(checkpoint, output_stride=inference.output_stride)
+    classes.require_equal(split.classes, str(checkpoint), str(data))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     labels = predict.label_maps(model, network, split, inference, device=device)
     with files.atomic_folder(predictions) as folder:

@@ -32,7 +32,7 @@ def main(
         output_stride=network.output_stride,
         seed=training.seed,
     )
-    checkpoints.start(model, start, network.backbone)
+    checkpoints.start(model, start, network.backbone, split.classes)
     with (
         live.live_run(params_file, key, checkpoint=checkpoint, history=history) as show,
         files.atomic_file(history) as partial_history,

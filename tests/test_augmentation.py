@@ -182,9 +182,10 @@ def test_a_flip_can_be_never_or_always(probability, expected):
     assert drawn == expected
 
 
-def test_a_scaled_side_is_rounded_down_and_at_least_one_pixel():
-    view = draw(np.random.default_rng(0), 1, 5, scales=[0.5])
-    assert (view.height, view.width) == (1, 2)
+@pytest.mark.parametrize(("size", "scaled"), [((7, 5), (3, 2)), ((5, 7), (2, 3)), ((1, 1), (1, 1))])
+def test_a_scaled_side_is_rounded_down_and_at_least_one_pixel(size, scaled):
+    view = draw(np.random.default_rng(0), *size, scales=[0.5])
+    assert (view.height, view.width) == scaled
 
 
 def test_an_image_smaller_than_the_crop_is_shown_from_its_corner():

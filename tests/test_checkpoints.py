@@ -167,7 +167,7 @@ def test_weights_that_do_not_fit_are_named(saved, spoil, message):
 def test_a_backbone_starts_from_published_weights_and_the_head_from_its_seed(tmp_path):
     path, weights = published(tmp_path, "test_resnet")
     model, untouched = build(seed=3), build(seed=3)
-    checkpoints.start(model, path, "test_resnet")
+    checkpoints.start(model, path, "test_resnet", CLASSES)
     encoder = weights_of(model.backbone.encoder)
     assert are_equal(encoder, {name: weights[name] for name in encoder})
     assert weights.keys() - encoder.keys() == {"fc.weight", "fc.bias"}
@@ -179,7 +179,7 @@ def test_a_backbone_starts_from_published_weights_and_the_head_from_its_seed(tmp
 def test_a_network_starts_from_all_of_a_checkpoint(saved):
     path, trained = saved
     model = build(seed=4)
-    checkpoints.start(model, path, "test_resnet")
+    checkpoints.start(model, path, "test_resnet", CLASSES)
     assert are_equal(weights_of(model), weights_of(trained))
     assert model.training
 
@@ -187,7 +187,7 @@ def test_a_network_starts_from_all_of_a_checkpoint(saved):
 def test_a_start_at_another_output_stride_is_possible(saved):
     path, trained = saved
     model = deeplab.build(synthetic.network(), num_classes=3, output_stride=8, seed=4)
-    checkpoints.start(model, path, "test_resnet")
+    checkpoints.start(model, path, "test_resnet", CLASSES)
     assert are_equal(weights_of(model), weights_of(trained))
 
 
@@ -195,7 +195,7 @@ def test_weights_of_another_backbone_are_refused(tmp_path):
     path, _ = published(tmp_path, "mobilenetv2_035")
     message = r"do not fit the network: 85 missing \(conv1\.0\..*; 309 unknown \(blocks\.0\.0\."
     with pytest.raises(ValueError, match=message):
-        checkpoints.start(build(), path, "test_resnet")
+        checkpoints.start(build(), path, "test_resnet", CLASSES)
 
 
 def test_a_checkpoint_of_another_number_of_classes_is_refused(saved):
@@ -204,17 +204,17 @@ def test_a_checkpoint_of_another_number_of_classes_is_refused(saved):
         r"classifier\.weight \(3, 16, 1, 1\) instead of \(4, 16, 1, 1\)\)$"
     )
     with pytest.raises(ValueError, match=message):
-        checkpoints.start(build(num_classes=4), saved[0], "test_resnet")
+        checkpoints.start(build(num_classes=4), saved[0], "test_resnet", CLASSES)
 
 
 def test_a_checkpoint_with_a_decoder_is_no_start_for_a_network_without(saved):
     with pytest.raises(ValueError, match=r"18 unknown \(decoder\..* and 13 more\)$"):
-        checkpoints.start(build(decoder=None), saved[0], "test_resnet")
+        checkpoints.start(build(decoder=None), saved[0], "test_resnet", CLASSES)
 
 
 def test_a_refused_start_changes_nothing(saved):
     model = build(num_classes=4, seed=4)
     before = weights_of(model)
     with pytest.raises(ValueError, match="do not fit"):
-        checkpoints.start(model, saved[0], "test_resnet")
+        checkpoints.start(model, saved[0], "test_resnet", CLASSES)
     assert are_equal(weights_of(model), before)

@@ -269,6 +269,11 @@ def test_weights_do_not_depend_on_what_torch_drew_before():
     assert are_equal(weights_of(deeplab()), first)
 
 
+def test_kernels_lie_channels_last_in_memory():
+    kernels = [p for p in deeplab().parameters() if p.ndim == 4]
+    assert all(k.is_contiguous(memory_format=torch.channels_last) for k in kernels)
+
+
 def test_batch_normalisation_is_configured_for_each_part():
     backbone, head = BatchNorm(eps=0.5, momentum=0.25), BatchNorm(eps=0.125, momentum=0.0625)
     model = deeplab(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.data.images import Image
 from pipeline.label_map import LabelMap
@@ -76,29 +77,31 @@ def render(
     bottom = min(view.height - view.top, crop_size)
     right = min(view.width - view.left, crop_size)
     box = (0, crop_size - right, bottom, crop_size) if view.flip else (0, 0, bottom, right)
-    source_from_crop = _affine_map(image.shape[0], image.shape[1], view, crop_size)
-    size = (crop_size, crop_size)
     pixels = cv2.warpAffine(
         image,
-        source_from_crop,
-        size,
+        _affine_map(image.shape[0], image.shape[1], view, crop_size),
+        (crop_size, crop_size),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    values = cv2.warpAffine(
-        label,
-        source_from_crop,
-        size,
-        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    padded = np.full(size, ignore_index, np.uint8)
-    inside = np.s_[box[0] : box[2], box[1] : box[3]]
-    padded[inside] = values[inside]
+    rows = _nearest(label.shape[0], view.height)[view.top :][:bottom]
+    columns = _nearest(label.shape[1], view.width)[view.left :][:right]
+    values = label[rows][:, columns[::-1] if view.flip else columns]
+    padded = np.full((crop_size, crop_size), ignore_index, np.uint8)
+    padded[box[0] : box[2], box[1] : box[3]] = values
     return pixels.astype(np.uint8, copy=False), padded, box
 
 
-def _affine_map(height: int, width: int, view: View, crop_size: int) -> np.ndarray:
+def _nearest(length: int, scaled: int) -> NDArray[np.int64]:
+    """(scaled,) nearest source positions, corners aligned, halves rounded up, in whole numbers.
+
+    OpenCV rounds halves to even, and floating-point noise decides what is a half.
+    """
+    last = max(scaled - 1, 1)
+    return (2 * np.arange(scaled) * (length - 1) + last) // (2 * last)
+
+
+def _affine_map(height: int, width: int, view: View, crop_size: int) -> NDArray[np.float64]:
     """(2, 3) matrix from crop (x, y) to source (x, y), corners aligned."""
     ratio_x = (width - 1) / max(view.width - 1, 1)
     ratio_y = (height - 1) / max(view.height - 1, 1)

@@ -10,7 +10,7 @@ lock, and all threads share one memory-mapped split.
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,12 +39,21 @@ class Batch:
         image_ids: N ids.
         images: (N, H, W, 3) uint8 RGB; padding holds arbitrary pixels.
         boxes: (N, 4) int64, (top, left, bottom, right) of what is not padding.
-        labels: (N, H, W) int64, ignore_index where padded.
     """
 
     image_ids: list[str]
     images: torch.Tensor
     boxes: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledBatch(Batch):
+    """N images with their labels.
+
+    Attributes:
+        labels: (N, H, W) int64, ignore_index where padded.
+    """
+
     labels: torch.Tensor
 
 
@@ -53,6 +62,10 @@ class _Item:
     image_id: str
     image: NDArray[np.uint8]
     box: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _LabelledItem(_Item):
     label: NDArray[np.uint8]
 
 
@@ -65,15 +78,15 @@ def training_batches(
     crop_size: int,
     scales: list[float],
     flip_probability: float,
-) -> Iterator[Batch]:
+) -> Iterator[LabelledBatch]:
     """Yields one batch per iteration; each image occurs once before any occurs again."""
 
-    def load(place: tuple[int, int]) -> _Item:
+    def load(place: tuple[int, int]) -> _LabelledItem:
         iteration, position = place
         index = sample_index(seed, iteration * batch_size + position, len(split))
         random = np.random.default_rng((seed, iteration, position))
         sample = split[index]
-        image, label = images.decode(sample)
+        image, label = images.decode_image(sample), images.decode_label(sample)
         view = augmentation.draw_view(
             random,
             height=sample.height,
@@ -86,17 +99,18 @@ def training_batches(
         rendered = augmentation.render(
             image, label, view, crop_size=crop_size, ignore_index=ignore_index
         )
-        return _Item(sample.image_id, rendered[0], rendered[2], rendered[1])
+        return _LabelledItem(sample.image_id, rendered[0], rendered[2], rendered[1])
 
     places = ((i, k) for i in iterations for k in range(batch_size))
-    return _collated(load, places, batch_size)
+    for items in _grouped(load, places, batch_size):
+        yield _collate_labelled(items)
 
 
 def inference_batches(split: Split, *, height: int, width: int, batch_size: int) -> Iterator[Batch]:
     """Yields every image of a split once, padded at the bottom and the right to (height, width).
 
     Source: tensorflow/models research/deeplab, input_preprocess.py: each image is padded to the
-    nominal size with the mean pixel and its label with ignore_index. The last batch may be smaller.
+    nominal size with the mean pixel. The last batch may be smaller.
 
     Raises:
         ValueError: an image is larger than (height, width).
@@ -109,15 +123,12 @@ def inference_batches(split: Split, *, height: int, width: int, batch_size: int)
                 f"{sample.source}: {sample.image_id}: image of {sample.height}x{sample.width} "
                 f"pixels is larger than the nominal size {height}x{width} of inference"
             )
-        image, label = images.decode(sample)
-        padded_image = np.zeros((height, width, 3), np.uint8)
-        padded_label = np.full((height, width), split.classes.ignore_index, np.uint8)
-        padded_image[: sample.height, : sample.width] = image
-        padded_label[: sample.height, : sample.width] = label
-        box = (0, 0, sample.height, sample.width)
-        return _Item(sample.image_id, padded_image, box, padded_label)
+        padded = np.zeros((height, width, 3), np.uint8)
+        padded[: sample.height, : sample.width] = images.decode_image(sample)
+        return _Item(sample.image_id, padded, (0, 0, sample.height, sample.width))
 
-    return _collated(load, range(len(split)), batch_size)
+    for items in _grouped(load, range(len(split)), batch_size):
+        yield _collate(items)
 
 
 def sample_index(seed: int, position: int, num_images: int) -> int:
@@ -131,26 +142,31 @@ def _permutation(seed: int, pass_: int, num_images: int) -> NDArray[np.int64]:
     return np.random.default_rng((seed, pass_)).permutation(num_images)
 
 
-def _collated(
-    load: Callable[[Item], _Item], items: Iterable[Item], batch_size: int
-) -> Iterator[Batch]:
-    loaded: list[_Item] = []
+def _grouped(
+    load: Callable[[Item], Result], items: Iterable[Item], batch_size: int
+) -> Iterator[list[Result]]:
+    loaded: list[Result] = []
     for item in _loaded_ahead(load, items, batch_size * _BATCHES_AHEAD):
         loaded.append(item)
         if len(loaded) == batch_size:
-            yield _collate(loaded)
+            yield loaded
             loaded = []
     if loaded:
-        yield _collate(loaded)
+        yield loaded
 
 
-def _collate(items: list[_Item]) -> Batch:
+def _collate(items: Sequence[_Item]) -> Batch:
     return Batch(
         image_ids=[item.image_id for item in items],
         images=torch.from_numpy(np.stack([item.image for item in items])),
         boxes=torch.tensor([item.box for item in items]),
-        labels=torch.from_numpy(np.stack([item.label for item in items])).long(),
     )
+
+
+def _collate_labelled(items: list[_LabelledItem]) -> LabelledBatch:
+    batch = _collate(items)
+    labels = torch.from_numpy(np.stack([item.label for item in items])).long()
+    return LabelledBatch(batch.image_ids, batch.images, batch.boxes, labels)
 
 
 def _loaded_ahead(

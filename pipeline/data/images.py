@@ -18,8 +18,8 @@ from pipeline.splits import Sample
 Image = NDArray[np.uint8]
 
 
-def decode(sample: Sample) -> tuple[Image, LabelMap]:
-    """Decodes a sample to an (H, W, 3) RGB image and its (H, W) label map.
+def decode_image(sample: Sample) -> Image:
+    """Decodes a sample's image to (H, W, 3) RGB.
 
     Raises:
         ValueError: the image is damaged, or not of the size its header gave when it was packed.
@@ -32,7 +32,19 @@ def decode(sample: Sample) -> tuple[Image, LabelMap]:
             f"{sample.source}: {sample.image_id}: image does not decode to "
             f"{sample.height}x{sample.width} pixels"
         )
-    return image.astype(np.uint8, copy=False), label_map.decode(sample.label)
+    return image.astype(np.uint8, copy=False)
+
+
+def decode_label(sample: Sample) -> LabelMap:
+    """Decodes a sample's (H, W) label map.
+
+    Raises:
+        ValueError: the label map is damaged.
+    """
+    try:
+        return label_map.decode(sample.label)
+    except ValueError as error:
+        raise ValueError(f"{sample.source}: {sample.image_id}: {error}") from error
 
 
 def normalise(

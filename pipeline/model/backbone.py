@@ -63,10 +63,14 @@ def set_batch_norm(module: nn.Module, config: BatchNorm) -> None:
             layer.eps, layer.momentum = config.eps, config.momentum
 
 
-def published_names(name: str) -> set[str]:
-    """Names of all tensors in the backbone's published weights, the classifier's included."""
+def unused_names(name: str) -> set[str]:
+    """Names of the tensors in a backbone's published weights that no encoder has.
+
+    These are the classifier's, and what stands between the last features and it.
+    """
     with torch.device("meta"):
-        return set(create_model(name).state_dict())
+        published = set(create_model(name).state_dict())
+        return published - set(Backbone(name, output_stride=16).encoder.state_dict())
 
 
 def _create(name: str, output_stride: int) -> Any:  # nn.Module knows nothing of timm's methods
@@ -74,10 +78,18 @@ def _create(name: str, output_stride: int) -> Any:  # nn.Module knows nothing of
         raise ValueError(f"backbone {name}: timm has no model of this name")
     try:
         encoder = create_model(name, num_classes=0, output_stride=output_stride)
-    except (TypeError, NotImplementedError, AssertionError) as error:
+    except (TypeError, RuntimeError, AssertionError) as error:
+        reason = str(error) or "timm has it at one output stride alone"
         raise ValueError(
-            f"backbone {name}: cannot be built at output_stride {output_stride}: {error}"
+            f"backbone {name}: cannot be built at output_stride {output_stride}: {reason}"
         ) from error
+    with torch.device("meta"):
+        lost = create_model(name, num_classes=0).state_dict().keys() - encoder.state_dict().keys()
+    if lost:  # of timm 1.0.31, xception71 at 8: a shortcut whose stride became 1
+        raise ValueError(
+            f"backbone {name}: timm leaves out {len(lost)} of its tensors at output_stride "
+            f"{output_stride} ({min(lost)}, ...), so that its weights would not fit"
+        )
     for needed in ("feature_info", "forward_intermediates", "prune_intermediate_layers"):
         if not hasattr(encoder, needed):
             raise ValueError(f"backbone {name}: timm's model has no {needed}")

@@ -3,6 +3,7 @@
 No time, host or commit: equal trainings give equal bytes. Never a pickle.
 """
 
+import json
 from pathlib import Path
 
 import safetensors
@@ -10,21 +11,24 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from pipeline import params
 from pipeline.classes import Classes
 from pipeline.files import atomic_file
 from pipeline.model import backbone, deeplab
 from pipeline.model.config import Network
 from pipeline.model.deeplab import DeepLab
 
+_DESCRIPTION = "deeplab"  # name of the file's one entry of metadata
 _MAX_NAMES_SHOWN = 5
 
 
 def save(path: Path, model: DeepLab, network: Network, classes: Classes) -> None:
     """Writes weights, network description and class table, atomically."""
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    metadata = {"network": network.model_dump_json(), "classes": classes.to_json()}
+    description = {"network": network.model_dump(), "classes": json.loads(classes.to_json())}
     with atomic_file(path) as partial:
-        save_file(tensors, partial, metadata)
+        # One entry: safetensors writes several in random order.
+        save_file(tensors, partial, {_DESCRIPTION: json.dumps(description)})
 
 
 def load(path: Path, *, output_stride: int | None) -> tuple[DeepLab, Network, Classes]:
@@ -38,10 +42,7 @@ def load(path: Path, *, output_stride: int | None) -> tuple[DeepLab, Network, Cl
         ValueError: not a checkpoint of ours, or its tensors are not its network's.
     """
     tensors, metadata = _read(path)
-    if not {"network", "classes"} <= metadata.keys():
-        raise ValueError(f"{path}: holds weights but no network description")
-    network = Network.model_validate_json(metadata["network"])
-    classes = Classes.from_json(metadata["classes"])
+    network, classes = _description(path, metadata)
     model = deeplab.build(
         network,
         num_classes=classes.num_classes,
@@ -52,19 +53,34 @@ def load(path: Path, *, output_stride: int | None) -> tuple[DeepLab, Network, Cl
     return model.eval(), network, classes
 
 
-def start(model: DeepLab, path: Path, backbone_name: str) -> None:
+def start(model: DeepLab, path: Path, backbone_name: str, classes: Classes) -> None:
     """Fills a network before training, from a checkpoint of ours or from backbone weights.
 
+    Args:
+        model: to be filled.
+        path: of the weights.
+        backbone_name: timm's.
+        classes: of the data that `model` is to be trained on.
+
     Raises:
-        ValueError: the weights do not fit; the message names the tensors.
+        ValueError: the weights do not fit, the message names the tensors; or a checkpoint is of
+            other classes.
     """
     tensors, metadata = _read(path)
-    if "network" in metadata:
+    if _DESCRIPTION in metadata:
+        _description(path, metadata)[1].require_equal(classes, str(path), "the data to train on")
         _fill(model, tensors, path, unused=set())
     else:
-        # Published weights also hold the classifier, which has no place here.
-        unused = backbone.published_names(backbone_name)
+        unused = backbone.unused_names(backbone_name)
         _fill(model.backbone.encoder, tensors, path, unused=unused)
+
+
+def _description(path: Path, metadata: dict[str, str]) -> tuple[Network, Classes]:
+    if _DESCRIPTION not in metadata:
+        raise ValueError(f"{path}: holds weights but no network description")
+    description = json.loads(metadata[_DESCRIPTION])
+    network = params.validate(path, description["network"], Network, "network")
+    return network, Classes.from_json(json.dumps(description["classes"]))
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

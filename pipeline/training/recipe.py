@@ -45,7 +45,7 @@ def build_optimiser(model: DeepLab, training: Training) -> torch.optim.SGD:
                 multiplier, weight_decay = part_multiplier, 0.0
                 if isinstance(layer, nn.Conv2d) and name == "bias":
                     multiplier *= training.bias_learning_rate_multiplier
-                elif isinstance(layer, nn.Conv2d) and layer.groups == 1:
+                elif isinstance(layer, nn.Conv2d) and not _is_depthwise(layer):
                     weight_decay = training.weight_decay
                 groups.setdefault((multiplier, weight_decay), []).append(parameter)
     return torch.optim.SGD(
@@ -58,6 +58,10 @@ def build_optimiser(model: DeepLab, training: Training) -> torch.optim.SGD:
         nesterov=False,
         fused=True,
     )
+
+
+def _is_depthwise(layer: nn.Conv2d) -> bool:
+    return layer.groups > 1 and layer.groups == layer.in_channels
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -1,0 +1,175 @@
+import copy
+
+import pytest
+import synthetic
+import torch
+from synthetic import VOID
+from torch.nn import functional as F
+
+from pipeline.data import batches
+from pipeline.data.images import normalise
+from pipeline.model import deeplab
+from pipeline.training import loop
+from pipeline.training.recipe import learning_rate
+
+CPU = torch.device("cpu")
+WITHOUT_DROPOUT = {"aspp": synthetic.NETWORK["aspp"] | {"dropout": 0.0}}
+
+
+def build(**changes):
+    return deeplab.build(synthetic.network(**changes), num_classes=3, output_stride=16, seed=0)
+
+
+def train(split, *, model=None, network=None, **changes):
+    """Trains; returns the network and (iteration, loss, learning rate) of each iteration."""
+    model, logged = model or build(**(network or {})), []
+    loop.train(
+        model,
+        synthetic.network(**(network or {})),
+        synthetic.training(**changes),
+        split,
+        device=CPU,
+        log=lambda *numbers: logged.append(numbers),
+    )
+    return model, logged
+
+
+def weights_of(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def are_equal(ours, theirs):
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[n], theirs[n]) for n in ours)
+
+
+def test_the_loss_falls_on_a_small_problem(split):
+    _, logged = train(split, max_iterations=30, batch_size=4, base_learning_rate=0.02)
+    losses = [loss for _, loss, _ in logged]
+    assert losses[0] == pytest.approx(1.1, abs=0.1)  # ln 3: nothing is known of three classes
+    assert sum(losses[-5:]) / 5 < 0.6 * losses[0]
+
+
+def test_a_training_again_gives_the_same_bits(split):
+    (model, logged), (again, logged_again) = train(split), train(split)
+    assert logged == logged_again
+    assert are_equal(weights_of(model), weights_of(again))
+
+
+def test_a_training_does_not_depend_on_what_torch_drew_before(split):
+    torch.manual_seed(1)
+    model, _ = train(split)
+    torch.manual_seed(2)
+    assert are_equal(weights_of(train(split)[0]), weights_of(model))
+
+
+def test_another_seed_gives_another_training(split):
+    assert not are_equal(weights_of(train(split, seed=1)[0]), weights_of(train(split, seed=2)[0]))
+
+
+def test_dropout_is_drawn_in_training(split):
+    options = {"max_iterations": 1, "seed": 3}
+    with_dropout, without = (
+        train(split, **options),
+        train(split, network=WITHOUT_DROPOUT, **options),
+    )
+    assert with_dropout[1] != without[1]
+
+
+def test_every_iteration_is_logged_once_in_order_with_its_learning_rate(split):
+    _, logged = train(split, max_iterations=7)
+    recipe = synthetic.training(max_iterations=7)
+    assert [iteration for iteration, _, _ in logged] == list(range(7))
+    assert [rate for _, _, rate in logged] == [learning_rate(i, recipe) for i in range(7)]
+
+
+def test_losses_that_are_read_seldom_are_all_logged(split, monkeypatch):
+    _, expected = train(split, max_iterations=5)
+    monkeypatch.setitem(loop._ITERATIONS_PER_READ, "cpu", 3)
+    assert train(split, max_iterations=5)[1] == expected
+
+
+def train_slowly(model, split, recipe):
+    """The same training spelt out, without weight decay and multipliers; returns the losses."""
+    network, losses = synthetic.network(), []
+    parameters = list(model.train().parameters())
+    velocities = [torch.zeros_like(parameter) for parameter in parameters]
+    drawn = {"seed", "batch_size", "crop_size", "scales", "flip_probability"}
+    stream = batches.training_batches(
+        split, iterations=range(recipe.max_iterations), **recipe.model_dump(include=drawn)
+    )
+    for iteration, batch in enumerate(stream):
+        logits = model(normalise(batch.images, batch.boxes, network.mean, network.std))
+        loss = F.cross_entropy(logits, batch.labels, ignore_index=VOID)
+        gradients = torch.autograd.grad(loss, parameters)
+        rate = recipe.base_learning_rate * (1 - iteration / recipe.max_iterations) ** recipe.power
+        for parameter, velocity, gradient in zip(parameters, velocities, gradients, strict=True):
+            velocity.mul_(recipe.momentum).add_(gradient)
+            parameter.data -= rate * velocity
+        losses.append(loss.item())
+    return losses
+
+
+def test_a_training_is_what_a_slow_plain_loop_makes_of_the_same_batches(split):
+    model, changes = build(**WITHOUT_DROPOUT), {"max_iterations": 3, "batch_size": 3}
+    changes |= {"weight_decay": 0.0, "bias_learning_rate_multiplier": 1.0}
+    plain = copy.deepcopy(model)
+    _, logged = train(split, model=model, network=WITHOUT_DROPOUT, **changes)
+    losses = train_slowly(plain, split, synthetic.training(**changes))
+    assert [loss for _, loss, _ in logged] == pytest.approx(losses, rel=1e-4)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, plain.state_dict()[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_the_running_statistics_move_as_the_configured_momentum_says(split):
+    momentum = {"head_batch_norm": {"eps": 0.00001, "momentum": 1.0}}
+    model, _ = train(split, network=WITHOUT_DROPOUT | momentum, max_iterations=1)
+    still, _ = train(
+        split,
+        network=WITHOUT_DROPOUT | {"head_batch_norm": {"eps": 0.00001, "momentum": 0.001}},
+        max_iterations=1,
+    )
+    moved = model.aspp.projection.batch_norm.running_mean
+    torch.testing.assert_close(still.aspp.projection.batch_norm.running_mean, moved * 0.001)
+    assert moved.abs().max() > 0.01
+
+
+def test_a_backbone_with_multiplier_zero_keeps_its_weights(split):
+    before = build()
+    model, _ = train(split, backbone_learning_rate_multiplier=0.0)
+    unmoved = dict(before.backbone.named_parameters())
+    assert all(torch.equal(p, unmoved[name]) for name, p in model.backbone.named_parameters())
+    assert not torch.equal(model.classifier.weight, before.classifier.weight)
+
+
+@pytest.mark.parametrize("iterations_per_read", [1, 3, 50])
+def test_a_loss_that_is_not_finite_ends_the_training_and_names_its_iteration(
+    split, monkeypatch, iterations_per_read
+):
+    monkeypatch.setitem(loop._ITERATIONS_PER_READ, "cpu", iterations_per_read)
+    logged = []
+    message = r"the loss is (nan|inf) at iteration 1: the learning rate \S+e\+29 is probably too hi"
+    with pytest.raises(ArithmeticError, match=message):
+        loop.train(
+            build(),
+            synthetic.network(),
+            synthetic.training(base_learning_rate=1e30, max_iterations=10),
+            split,
+            device=CPU,
+            log=lambda *numbers: logged.append(numbers),
+        )
+    assert [iteration for iteration, _, _ in logged] == [0]
+
+
+def test_bfloat16_is_close_to_float32_and_keeps_float32_weights(split):
+    options = {"network": WITHOUT_DROPOUT, "max_iterations": 2}
+    _, exact = train(split, **options)
+    model, rounded = train(split, precision="bfloat16", **options)
+    losses, expected = ([loss for _, loss, _ in logged] for logged in (rounded, exact))
+    assert losses == pytest.approx(expected, rel=0.05)
+    assert losses != expected
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_a_network_that_was_evaluated_is_trained_in_training_mode(split):
+    model, _ = train(split, model=build().eval(), max_iterations=1)
+    assert all(module.training for module in model.modules())
