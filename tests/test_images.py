@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from pipeline import splits
-from pipeline.data.images import decode, normalise
+from pipeline.data.images import decode_image, decode_label, normalise
 
 RED, GREEN, BLUE = (200, 0, 0), (0, 100, 0), (0, 0, 50)
 
@@ -23,14 +23,15 @@ def normalised(pixels, boxes, mean, std):
 
 def test_pixels_are_red_green_and_blue_in_this_order():
     pixels = np.array([[RED, GREEN, BLUE]], np.uint8)
-    image, label = decode(sample(synthetic.png(pixels), 1, 3))
+    packed = sample(synthetic.png(pixels), 1, 3)
+    image, label = decode_image(packed), decode_label(packed)
     assert image.tolist() == pixels.tolist()
     assert label.tolist() == [[0, 0, 0]]
 
 
 def test_a_grey_image_has_three_equal_channels():
     grey = synthetic.png(np.array([[7, 8]], np.uint8))
-    assert decode(sample(grey, 1, 2))[0].tolist() == [[[7] * 3, [8] * 3]]
+    assert decode_image(sample(grey, 1, 2)).tolist() == [[[7] * 3, [8] * 3]]
 
 
 def test_an_image_is_decoded_as_stored_whatever_its_orientation_tag_says():
@@ -38,7 +39,7 @@ def test_an_image_is_decoded_as_stored_whatever_its_orientation_tag_says():
     exif[0x0112] = 6  # turn by a quarter to see it upright
     dark_left = np.zeros((8, 16, 3), np.uint8)
     dark_left[:, 8:] = 255
-    image, _ = decode(sample(synthetic.jpeg(dark_left, exif=exif), 8, 16))
+    image = decode_image(sample(synthetic.jpeg(dark_left, exif=exif), 8, 16))
     assert image.shape == (8, 16, 3)
     assert np.abs(image.astype(int) - dark_left).max() < 10
 
@@ -51,13 +52,13 @@ def test_an_image_that_was_cut_short_is_named(encode):
         with pytest.raises(
             ValueError, match="synthetic: a_cat: image does not decode to 40x60 pix"
         ):
-            decode(damaged)
+            decode_image(damaged)
 
 
 def test_an_image_of_another_size_than_its_header_gave_is_named():
     good = sample(synthetic.png(np.zeros((4, 5, 3), np.uint8)), 4, 5)
     with pytest.raises(ValueError, match="a_cat: image does not decode to 5x4 pixels"):
-        decode(dataclasses.replace(good, height=5, width=4))
+        decode_image(dataclasses.replace(good, height=5, width=4))
 
 
 def test_pixels_are_normalised_by_the_mean_and_divisor_of_their_channel():
@@ -87,3 +88,11 @@ def test_images_are_normalised_to_float32_channels_last():
     assert (images.shape, images.dtype) == ((2, 3, 5, 6), torch.float32)
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(pixels, before)
+
+
+def test_a_damaged_label_map_is_named():
+    damaged = dataclasses.replace(
+        sample(synthetic.png(np.zeros((1, 1, 3), np.uint8)), 1, 1), label=b"PNG"
+    )
+    with pytest.raises(ValueError, match="synthetic: a_cat: label map is not an image"):
+        decode_label(damaged)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ class Clone:
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes((ROOT / name).read_bytes())
+        shutil.copy(ROOT / "presets/miniature.yaml", folder / "params.yaml")
         self.change_params(_shorten)
         for command in ("git init -q", "git add -A", "git commit -q -m clone"):
             self.run(command)
@@ -75,7 +77,9 @@ class Clone:
 
 def _shorten(params):
     for model in params["models"].values():
-        model["training"].update(max_iterations=3, batch_size=2, crop_size=65)
+        model["training"].update(max_iterations=20, batch_size=4, crop_size=65)
+        for part in ("backbone", "head"):
+            model["network"][f"{part}_batch_norm"]["momentum"] = 0.5
 
 
 @pytest.fixture(scope="module")

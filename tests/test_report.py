@@ -330,7 +330,7 @@ def test_no_panels_make_no_file(tmp_path):
 def test_a_prediction_that_is_no_label_map_is_named(tmp_path):
     split, predictions = small_split(tmp_path)
     (predictions / "image_0.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"image_0\.png: label map is not a readable image"):
+    with pytest.raises(ValueError, match=r"image_0\.png: label map is not an image"):
         panels.read(split, predictions, 2)
 
 
