@@ -10,7 +10,7 @@ from pipeline.data.images import normalise
 from pipeline.model.config import Network
 from pipeline.model.deeplab import DeepLab
 from pipeline.splits import Split
-from pipeline.training import recipe
+from pipeline.training import memory, recipe
 from pipeline.training.config import Training
 
 # Reading a loss waits for the device. A CPU has nothing to wait for; a GPU should not each time.
@@ -44,6 +44,8 @@ def train(
         ValueError: a damaged image.
     """
     # ---- network, optimiser, data
+    if device.type == "cpu":
+        memory.keep_freed_pages()
     torch.use_deterministic_algorithms(device.type == "cpu")
     torch.backends.cudnn.benchmark = True  # crops are of one size
     torch.manual_seed(training.seed)  # dropout
