@@ -9,12 +9,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+# What a killed program leaves behind ends in this, and is no file of the pipeline: .dvcignore and
+# .gitignore pass it over.
+_PARTIAL = ".partial"
+
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a path beside `path` to write to; it takes the name `path` when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(_PARTIAL, f".{path.name}.", path.parent)
     os.close(descriptor)
     partial = Path(name)
     try:
@@ -30,7 +34,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields an empty folder beside `path`; it replaces `path` whole when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    partial = Path(tempfile.mkdtemp(_PARTIAL, f".{path.name}.", path.parent))
     try:
         yield partial
         partial.chmod(0o777 & ~_umask())
@@ -58,7 +62,7 @@ def digest(path: Path, algorithm: str) -> str:
 
 def _exchange(new: Path, path: Path) -> None:
     """Gives `new` the name `path`; a folder that had it is moved aside first and removed last."""
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as aside:
+    with tempfile.TemporaryDirectory(_PARTIAL, f".{path.name}.", path.parent) as aside:
         if path.exists():
             path.replace(Path(aside) / "old")
         new.replace(path)
