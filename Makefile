@@ -47,7 +47,7 @@ setup: .venv/installed
 # uv is pinned in the lock with the rest; pip serves to fetch uv alone.
 .venv/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"error: Python >= 3.11 is needed, {sys.executable} is {sys.version.split()[0]}")'
-	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(sed -n 's/^\(uv==[0-9.]*\).*/\1/p' requirements.lock)"
 	uv pip sync --quiet --python .venv/bin/python requirements.lock
 	touch $@
