@@ -12,6 +12,7 @@ from pydantic import Field
 
 from pipeline import params
 from pipeline.evaluation.config import Evaluation
+from pipeline.importing.config import Import
 from pipeline.inference.config import Inference
 from pipeline.model.config import Network
 from pipeline.originals.config import Archive, Trainaug, Voc
@@ -46,9 +47,9 @@ class Row(Config):
 
     Attributes:
         desc: for people; begins with the paper's section or table.
-        model: key of a model.
+        model: key of a model, or of an import.
         data: the split it is evaluated on.
-        paper: key of the published row in paper.yaml, or null where there is none.
+        paper: keys of the rows in paper.yaml that published its result, most often one or none.
         inference: how label maps are made.
         evaluation: how they are scored.
     """
@@ -56,7 +57,7 @@ class Row(Config):
     desc: str
     model: str
     data: str
-    paper: str | None
+    paper: list[str]
     inference: Inference
     evaluation: Evaluation
 
@@ -77,7 +78,8 @@ class Experiment(Config):
     archives: dict[Key, Archive]
     voc: dict[Key, Voc]
     trainaug: dict[Key, Trainaug]
-    models: Annotated[dict[Key, Model], Field(min_length=1)]
+    imports: dict[Key, Import]
+    models: dict[Key, Model]
     rows: Annotated[dict[Key, Row], Field(min_length=1)]
     report: Report
     mlflow: Mlflow
@@ -99,6 +101,7 @@ def load(path: Path) -> Experiment:
 def _mistakes(experiment: Experiment) -> list[str]:
     return [
         *_source_mistakes(experiment),
+        *_import_mistakes(experiment),
         *(m for key, model in experiment.models.items() for m in _model_mistakes(key, model)),
         *(m for key, row in experiment.rows.items() for m in _row_mistakes(key, row, experiment)),
         *_start_mistakes(experiment),
@@ -121,23 +124,43 @@ def _source_mistakes(experiment: Experiment) -> list[str]:
     return mistakes
 
 
+def _import_mistakes(experiment: Experiment) -> list[str]:
+    mistakes = []
+    for key in experiment.imports:
+        if key not in experiment.archives:
+            mistakes.append(f"imports.{key}: not one of archives ({_listed(experiment.archives)})")
+        if key in experiment.models:
+            mistakes.append(
+                f"imports.{key}: models.{key} is called the same, and both would write "
+                f"checkpoints/{key}.safetensors"
+            )
+    return mistakes
+
+
 def _model_mistakes(key: str, model: Model) -> list[str]:
     stride, crop_size = model.network.output_stride, model.training.crop_size
+    mistakes = _rate_mistakes(f"models.{key}.network", model.network, stride)
     if crop_size % stride != 1 or crop_size <= stride:
-        return [
+        mistakes.append(
             f"models.{key}.training.crop_size: {crop_size} is not k * {stride} + 1 with k >= 1, "
             f"as output_stride {stride} needs; nearest: {_fitting_size(crop_size, stride)}"
-        ]
+        )
+    return mistakes
+
+
+def _rate_mistakes(place: str, network: Network, output_stride: int) -> list[str]:
+    if network.aspp is None:
+        return []
+    try:
+        network.aspp.atrous_rates_at(output_stride)
+    except ValueError as error:
+        return [f"{place}.{error}"]
     return []
 
 
 def _row_mistakes(key: str, row: Row, experiment: Experiment) -> list[str]:
-    mistakes = []
-    if row.model not in experiment.models:
-        mistakes.append(
-            f"rows.{key}.model: {row.model!r} is not one of models ({_listed(experiment.models)})"
-        )
     stride = row.inference.output_stride
+    mistakes = _row_network_mistakes(key, row.model, stride, experiment)
     for side, size in (("height", row.inference.height), ("width", row.inference.width)):
         for scale in row.inference.scales:
             scaled = (size - 1) * scale + 1
@@ -149,9 +172,24 @@ def _row_mistakes(key: str, row: Row, experiment: Experiment) -> list[str]:
     return mistakes
 
 
+def _row_network_mistakes(
+    key: str, model: str, output_stride: int, experiment: Experiment
+) -> list[str]:
+    if model in experiment.models:
+        network = experiment.models[model].network
+        return _rate_mistakes(f"rows.{key}: models.{model}.network", network, output_stride)
+    if model not in experiment.imports:
+        known = [*experiment.models, *experiment.imports]
+        return [f"rows.{key}.model: {model!r} is not one of models or imports ({_listed(known)})"]
+    imported = experiment.imports[model]
+    if imported.network is None or imported.classes is None:
+        return [f"rows.{key}.model: imports.{model} has no classifier, so it cannot be evaluated"]
+    return _rate_mistakes(f"rows.{key}: imports.{model}.network", imported.network, output_stride)
+
+
 def _start_mistakes(experiment: Experiment) -> list[str]:
     known = {f"archives/{key}" for key in experiment.archives}
-    known |= {f"checkpoints/{key}.safetensors" for key in experiment.models}
+    known |= {f"checkpoints/{key}.safetensors" for key in (*experiment.models, *experiment.imports)}
     mistakes = [
         f"models.{key}.start: {model.start!r} is not one of {_listed(known)}"
         for key, model in experiment.models.items()

@@ -19,11 +19,18 @@ CLASSES = Classes(("background", "cat", "dog"), ((0, 0, 0), (64, 0, 0), (64, 0, 
 NETWORK = {
     "backbone": "test_resnet",  # timm's own for tests: 0.4 million parameters
     "output_stride": 16,
+    "multi_grid": None,
     "mean": [123.675, 116.28, 103.53],
     "std": [58.395, 57.12, 57.375],
     "separable": False,
     "aspp": {"atrous_rates": [1, 2, 3], "channels": 16, "image_pooling": True, "dropout": 0.1},
-    "decoder": {"low_level_channels": 48, "channels": 16, "convolutions": 2},
+    "decoder": {
+        "low_level_strides": [4],
+        "low_level_channels": 48,
+        "kernel_size": 3,
+        "channels": 16,
+        "convolutions": 2,
+    },
     "backbone_batch_norm": {"eps": 0.001, "momentum": 0.05},
     "head_batch_norm": {"eps": 0.00001, "momentum": 0.1},
 }

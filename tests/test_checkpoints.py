@@ -75,7 +75,7 @@ def test_a_checkpoint_can_be_evaluated_at_another_output_stride(saved):
     assert loaded.backbone(torch.zeros(1, 3, 65, 65))[1].shape[2:] == (9, 9)
 
 
-@pytest.mark.parametrize("changes", [{"separable": True}, {"decoder": None}])
+@pytest.mark.parametrize("changes", [{"separable": True}, {"decoder": None}, {"aspp": None}])
 def test_other_networks_are_given_back_too(tmp_path, changes):
     model, network = build(**changes), synthetic.network(**changes)
     checkpoints.save(tmp_path / "b.safetensors", model, network, CLASSES)
@@ -159,6 +159,32 @@ def test_weights_that_do_not_fit_are_named(saved, spoil, message):
     rewrite(path, spoil)
     with pytest.raises(ValueError, match=rf"a\.safetensors: weights do not fit the .*{message}"):
         checkpoints.load(path, output_stride=None)
+
+
+# without a classifier
+
+
+@pytest.fixture
+def unclassified(tmp_path):
+    """A checkpoint that leaves its classifier out, and the network it was made of."""
+    model = build(seed=3)
+    checkpoints.save(tmp_path / "c.safetensors", model, synthetic.network(), None)
+    return tmp_path / "c.safetensors", model
+
+
+def test_a_checkpoint_without_a_classifier_cannot_be_evaluated(unclassified):
+    with pytest.raises(ValueError, match=r"c\.safetensors: has no classifier; it can start a tra"):
+        checkpoints.load(unclassified[0], output_stride=None)
+
+
+def test_any_number_of_classes_starts_from_a_checkpoint_without_a_classifier(unclassified):
+    path, trained = unclassified
+    assert not [name for name in load_file(path) if name.startswith("classifier")]
+    model, untouched = (build(num_classes=7, seed=4) for _ in range(2))
+    checkpoints.start(model, path, "test_resnet", CLASSES)
+    for part in ("backbone", "aspp", "decoder"):
+        assert are_equal(weights_of(getattr(model, part)), weights_of(getattr(trained, part)))
+    assert are_equal(weights_of(model.classifier), weights_of(untouched.classifier))
 
 
 # start

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.model.config import BatchNorm
-from pipeline.model.deeplab import Aspp, Decoder, ImagePooling, build, head_of
+from pipeline.model.deeplab import Aspp, DecoderStage, ImagePooling, build, head_of
 from pipeline.model.layers import ConvBnRelu, SeparableConvBnRelu, conv1x1, conv3x3, resize
 
 ASPP = {
@@ -18,7 +18,13 @@ ASPP = {
     "separable": False,
     "dropout": 0.0,
 }
-DECODER = {"projected_channels": 48, "channels": 256, "convolutions": 2, "separable": False}
+DECODER = {
+    "projected_channels": 48,
+    "kernel_size": 3,
+    "channels": 256,
+    "convolutions": 2,
+    "separable": False,
+}
 
 
 def deeplab(*, output_stride=16, num_classes=3, seed=0, **changes):
@@ -61,14 +67,15 @@ def test_logits_have_the_size_of_the_images(size, decoder):
 
 @pytest.mark.parametrize(
     ("decoder", "output_stride", "stride"),
-    [(True, 8, 4), (True, 16, 4), (False, 8, 8), (False, 16, 16)],
+    [(True, 8, 4), (True, 16, 4), (True, 32, 4), (False, 8, 8), (False, 16, 16), (False, 32, 32)],
 )
 @pytest.mark.parametrize("size", [65, 97, 70, 63])
 def test_coarse_logits_have_the_size_divided_by_their_stride_and_rounded_up(
     size, decoder, output_stride, stride
 ):
     changes = {} if decoder else {"decoder": None}
-    model = deeplab(output_stride=output_stride, **changes).eval()
+    aspp = synthetic.NETWORK["aspp"] | {"atrous_rates": [2, 4, 6]}
+    model = deeplab(output_stride=output_stride, aspp=aspp, **changes).eval()
     with torch.inference_mode():
         logits = model.coarse_logits(torch.randn(1, 3, size, 65))
     assert model.logits_stride == stride
@@ -82,10 +89,14 @@ def test_logits_are_float32_though_the_network_computes_in_bfloat16():
         assert model(torch.randn(1, 3, 33, 33)).dtype == torch.float32
 
 
+CONV3_AND_CONV2 = synthetic.NETWORK["decoder"] | {"low_level_strides": [8, 4], "convolutions": 1}
+
+
 @pytest.mark.parametrize("separable", [False, True])
-@pytest.mark.parametrize("decoder", [synthetic.NETWORK["decoder"], None])
-def test_gradients_reach_every_parameter(decoder, separable):
-    model = synthetic.scramble_batch_norm(deeplab(decoder=decoder, separable=separable))
+@pytest.mark.parametrize("decoder", [synthetic.NETWORK["decoder"], CONV3_AND_CONV2, None])
+@pytest.mark.parametrize("aspp", [synthetic.NETWORK["aspp"], None])
+def test_gradients_reach_every_parameter(aspp, decoder, separable):
+    model = synthetic.scramble_batch_norm(deeplab(aspp=aspp, decoder=decoder, separable=separable))
     model(torch.randn(2, 3, 65, 65)).square().mean().backward()
     unused = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert unused == []
@@ -104,6 +115,8 @@ def test_gradients_reach_every_parameter(decoder, separable):
         ({"separable": True}, 1_049_600 + 1_641_984 + 328_192),
         # Half of the first, and 256 * 256 less in the projection.
         ({"image_pooling": False}, 524_800 + 14_157_312 + 262_656),
+        # The authors' MobileNetV2: pooling, 1x1, and a projection of 2 * 256.
+        ({"atrous_rates": []}, 1_049_600 + 131_584),
     ],
 )
 def test_the_pyramid_has_as_many_parameters_as_counted_by_hand(changes, expected):
@@ -121,10 +134,23 @@ def test_the_pyramid_has_as_many_parameters_as_counted_by_hand(changes, expected
         ({"projected_channels": 32}, 8_256 + 664_064 + 590_336),
         # 9 * 304 + 2 * 304 + 304 * 256 + 2 * 256; 9 * 256 + 2 * 256 + 256 * 256 + 2 * 256.
         ({"separable": True}, 12_384 + 81_680 + 68_864),
+        # 9 * 304 * 128 + 2 * 128; 304 * 256 + 2 * 256.
+        ({"convolutions": 1, "channels": 128}, 12_384 + 350_464),
+        ({"convolutions": 1, "kernel_size": 1}, 12_384 + 78_336),
     ],
 )
 def test_the_decoder_has_as_many_parameters_as_counted_by_hand(changes, expected):
-    assert num_parameters(on_meta(Decoder, 256, 256, **(DECODER | changes))) == expected
+    assert num_parameters(on_meta(DecoderStage, 256, 256, **(DECODER | changes))) == expected
+
+
+def test_the_decoder_with_conv3_and_conv2_has_as_many_parameters_as_counted_by_hand():
+    decoder = {"low_level_strides": [8, 4], "low_level_channels": 48, "kernel_size": 3}
+    decoder |= {"channels": 256, "convolutions": 1}
+    aspp = synthetic.NETWORK["aspp"] | {"channels": 256}
+    with torch.device("meta"):
+        model = deeplab(backbone="resnet50", decoder=decoder, aspp=aspp)
+    # Conv3: 512 * 48 + 2 * 48; Conv2: 256 * 48 + 2 * 48; twice 9 * 304 * 256 + 2 * 256.
+    assert num_parameters(model.decoder) == 24_672 + 12_384 + 2 * 700_928
 
 
 def test_the_classifier_has_one_kernel_and_one_bias_for_each_class():
@@ -162,13 +188,23 @@ def test_a_separable_convolution_is_depthwise_then_pointwise_with_a_relu_after_e
 
 
 @pytest.mark.parametrize("separable", [False, True])
-@pytest.mark.parametrize(("output_stride", "expected"), [(16, [1, 2, 3]), (8, [2, 4, 6])])
-def test_atrous_rates_are_doubled_at_output_stride_8(output_stride, expected, separable):
-    model = deeplab(output_stride=output_stride, separable=separable)
+@pytest.mark.parametrize(
+    ("output_stride", "expected"), [(16, [6, 12, 18]), (8, [12, 24, 36]), (32, [3, 6, 9])]
+)
+def test_atrous_rates_are_doubled_at_output_stride_8_and_halved_at_32(
+    output_stride, expected, separable
+):
+    aspp = synthetic.NETWORK["aspp"] | {"atrous_rates": [6, 12, 18]}
+    model = deeplab(output_stride=output_stride, separable=separable, aspp=aspp)
     convolutions = [m for m in model.aspp.branches.modules() if isinstance(m, nn.Conv2d)]
     wide = [m for m in convolutions if m.kernel_size == (3, 3)]
     assert [m.dilation for m in wide] == [(rate, rate) for rate in expected]
     assert [m.padding for m in wide] == [(rate, rate) for rate in expected]
+
+
+def test_rates_that_cannot_be_halved_are_refused_at_output_stride_32():
+    with pytest.raises(ValueError, match=r"atrous_rates: \[1, 2, 3\] are for output_stride 16; h"):
+        deeplab(output_stride=32)
 
 
 def test_logits_at_output_stride_16_are_every_other_one_at_8():
@@ -221,16 +257,36 @@ def test_dropout_is_after_the_projection():
 def test_the_decoder_refines_upsampled_features_beside_48_low_level_channels():
     model = deeplab().eval()
     seen = []
-    model.decoder.refinement[0].register_forward_pre_hook(lambda _, inputs: seen.append(*inputs))
+    (stage,) = model.decoder.stages
+    stage.refinement[0].register_forward_pre_hook(lambda _, inputs: seen.append(*inputs))
     images = torch.randn(1, 3, 65, 65)
     model(images)
-    low_level_features, features = model.backbone(images)
+    (low_level_features,), features = model.backbone(images)
     upsampled = F.interpolate(model.aspp(features), (17, 17), mode="bilinear", align_corners=True)
     assert seen[0].shape == (1, 16 + 48, 17, 17)
     torch.testing.assert_close(seen[0][:, :16], upsampled)
-    torch.testing.assert_close(
-        seen[0][:, 16:], model.decoder.low_level_projection(low_level_features)
-    )
+    torch.testing.assert_close(seen[0][:, 16:], stage.low_level_projection(low_level_features))
+
+
+def test_conv3_is_taken_in_at_stride_8_and_then_conv2_at_stride_4():
+    model = deeplab(decoder=CONV3_AND_CONV2).eval()
+    images = torch.randn(1, 3, 65, 65)
+    (conv3, conv2), features = model.backbone(images)
+    assert (conv3.shape[2:], conv2.shape[2:]) == ((9, 9), (17, 17))
+    coarse, fine = model.decoder.stages
+    refined = coarse(model.aspp(features), conv3)
+    assert refined.shape == (1, 16, 9, 9)
+    expected = model.classifier(fine(refined, conv2))
+    torch.testing.assert_close(model.coarse_logits(images), expected)
+
+
+def test_without_a_pyramid_the_decoder_refines_the_features_themselves():
+    model = deeplab(aspp=None).eval()
+    images = torch.randn(1, 3, 65, 65)
+    low_level_features, features = model.backbone(images)
+    expected = model.classifier(model.decoder(features, low_level_features))
+    assert model.aspp is None
+    torch.testing.assert_close(model.coarse_logits(images), expected)
 
 
 def test_without_a_decoder_logits_are_classified_features_upsampled():
@@ -323,6 +379,26 @@ def test_other_initial_weights_are_xaviers_and_biases_zero():
 
 def test_a_convolution_has_no_bias_beside_its_batch_normalisation():
     assert conv1x1(2, 3).convolution.bias is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"low_level_strides": [4, 8]}, r"low_level_strides: \[4, 8\] must descend"),
+        ({"low_level_strides": [4, 4]}, r"low_level_strides: \[4, 4\] must descend"),
+        ({"low_level_strides": [16]}, "Input should be 4 or 8"),
+        ({"kernel_size": 5}, "Input should be 1 or 3"),
+    ],
+)
+def test_a_decoder_that_makes_no_sense_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        synthetic.network(decoder=synthetic.NETWORK["decoder"] | changes)
+
+
+def test_a_separable_1x1_convolution_is_refused():
+    decoder = synthetic.NETWORK["decoder"] | {"kernel_size": 1}
+    with pytest.raises(ValueError, match=r"separable: a convolution of decoder.kernel_size 1"):
+        synthetic.network(decoder=decoder, separable=True)
 
 
 def test_an_unknown_backbone_is_named():

@@ -185,7 +185,7 @@ def test_a_number_that_yaml_reads_as_text_is_an_error(path):
         (
             ("rows", "v3_os16", "model"),
             "v4",
-            "rows.v3_os16.model: 'v4' is not one of models (v3, v3plus)",
+            "rows.v3_os16.model: 'v4' is not one of models or imports (v3, v3plus)",
         ),
         (
             ("rows", "v3_os16", "inference", "height"),

@@ -1,6 +1,7 @@
 """Checkpoints: safetensors that carry what rebuilds their network, and nothing else.
 
-No time, host or commit: equal trainings give equal bytes. Never a pickle.
+No time, host or commit: equal trainings give equal bytes. Never a pickle. One without a classifier
+has no table of classes either: it starts a training on any.
 """
 
 import json
@@ -19,30 +20,49 @@ from pipeline.model.config import Network
 from pipeline.model.deeplab import DeepLab
 
 _DESCRIPTION = "deeplab"  # name of the file's one entry of metadata
+_CLASSIFIER = {"classifier.weight", "classifier.bias"}
 _MAX_NAMES_SHOWN = 5
 
 
-def save(path: Path, model: DeepLab, network: Network, classes: Classes) -> None:
-    """Writes weights, network description and class table, atomically."""
+def save(path: Path, model: DeepLab, network: Network, classes: Classes | None) -> None:
+    """Writes weights, network description and class table, atomically.
+
+    Args:
+        path: of the checkpoint.
+        model: the weights.
+        network: its description.
+        classes: that it tells apart, or None to leave the classifier out.
+    """
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    description = {"network": network.model_dump(), "classes": json.loads(classes.to_json())}
+    if classes is None:
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in _CLASSIFIER}
+    table = None if classes is None else json.loads(classes.to_json())
+    description = {"network": network.model_dump(), "classes": table}
     with atomic_file(path) as partial:
         # One entry: safetensors writes several in random order.
         save_file(tensors, partial, {_DESCRIPTION: json.dumps(description)})
 
 
 def load(path: Path, *, output_stride: int | None) -> tuple[DeepLab, Network, Classes]:
-    """Loads a checkpoint of ours as a network in evaluation mode, on the CPU.
+    """Loads a checkpoint as a network in evaluation mode, on the CPU.
 
     Args:
-        path: written by `save`.
-        output_stride: to evaluate at; None for the one it was trained at.
+        path: written by `save`: trained here, or imported.
+        output_stride: 8, 16 or 32, to evaluate at; None for the one it was trained at.
+
+    Returns:
+        The network, which takes `data.images.normalise`d images; its description; its classes.
 
     Raises:
-        ValueError: not a checkpoint of ours, or its tensors are not its network's.
+        ValueError: not a checkpoint of ours, its tensors are not its network's, or it has no
+            classifier.
     """
     tensors, metadata = _read(path)
     network, classes = _description(path, metadata)
+    if classes is None:
+        raise ValueError(
+            f"{path}: has no classifier; it can start a training, but cannot be evaluated"
+        )
     model = deeplab.build(
         network,
         num_classes=classes.num_classes,
@@ -57,9 +77,9 @@ def start(model: DeepLab, path: Path, backbone_name: str, classes: Classes) -> N
     """Fills a network before training, from a checkpoint of ours or from backbone weights.
 
     Args:
-        model: to be filled.
+        model: to be filled; keeps its own classifier where the checkpoint has none.
         path: of the weights.
-        backbone_name: timm's.
+        backbone_name: as in the network's description.
         classes: of the data that `model` is to be trained on.
 
     Raises:
@@ -68,18 +88,24 @@ def start(model: DeepLab, path: Path, backbone_name: str, classes: Classes) -> N
     """
     tensors, metadata = _read(path)
     if _DESCRIPTION in metadata:
-        _description(path, metadata)[1].require_equal(classes, str(path), "the data to train on")
+        trained_on = _description(path, metadata)[1]
+        if trained_on is None:
+            tensors |= {name: model.state_dict()[name] for name in _CLASSIFIER}
+        else:
+            trained_on.require_equal(classes, str(path), "the data to train on")
         _fill(model, tensors, path, unused=set())
     else:
         unused = backbone.unused_names(backbone_name)
         _fill(model.backbone.encoder, tensors, path, unused=unused)
 
 
-def _description(path: Path, metadata: dict[str, str]) -> tuple[Network, Classes]:
+def _description(path: Path, metadata: dict[str, str]) -> tuple[Network, Classes | None]:
     if _DESCRIPTION not in metadata:
         raise ValueError(f"{path}: holds weights but no network description")
     description = json.loads(metadata[_DESCRIPTION])
     network = params.validate(path, description["network"], Network, "network")
+    if description["classes"] is None:
+        return network, None
     return network, Classes.from_json(json.dumps(description["classes"]))
 
 

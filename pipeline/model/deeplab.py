@@ -5,7 +5,8 @@
                   +-> low_level_features (stride 4) --------+
                                                             +-> classifier -> x output_stride  (v3)
 
-Every resize aligns corners, hence sizes of k * output_stride + 1.
+Without ASPP it is the plain encoder-decoder of Fig. 1 (b). Every resize aligns corners, hence sizes
+of k * output_stride + 1.
 """
 
 from itertools import pairwise
@@ -13,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from pipeline.model.backbone import LOW_LEVEL_STRIDE, Backbone, set_batch_norm
+from pipeline.model.backbone import Backbone, set_batch_norm
 from pipeline.model.config import Network
 from pipeline.model.layers import conv1x1, conv3x3, initialise, resize
 
@@ -65,15 +66,16 @@ class Aspp(nn.Module):
         return projected
 
 
-class Decoder(nn.Module):
-    """Refines the encoder's result along object boundaries (v3+ Sec. 3.1, Tables 1 and 2)."""
+class DecoderStage(nn.Module):
+    """Takes in the low-level features of one stride."""
 
     def __init__(
         self,
+        in_channels: int,
         low_level_channels: int,
-        encoder_channels: int,
         *,
         projected_channels: int,
+        kernel_size: int,
         channels: int,
         convolutions: int,
         separable: bool,
@@ -81,20 +83,40 @@ class Decoder(nn.Module):
         """`projected_channels` are left of the low-level features, 48 in the paper."""
         super().__init__()
         self.low_level_projection = conv1x1(low_level_channels, projected_channels)
-        widths = [encoder_channels + projected_channels] + [channels] * convolutions
+        # The authors' order, in which the first convolution's input channels stand in checkpoints.
+        widths = [in_channels + projected_channels] + [channels] * convolutions
         self.refinement = nn.Sequential(
             *(
-                conv3x3(wide, narrow, atrous_rate=1, separable=separable)
+                conv1x1(wide, narrow)
+                if kernel_size == 1
+                else conv3x3(wide, narrow, atrous_rate=1, separable=separable)
                 for wide, narrow in pairwise(widths)
             )
         )
 
-    def forward(self, encoded: torch.Tensor, low_level_features: torch.Tensor) -> torch.Tensor:
-        """(N, C, h, w) at output_stride and (N, c, H/4, W/4) -> (N, channels, H/4, W/4)."""
-        upsampled = resize(encoded, *low_level_features.shape[2:])
+    def forward(self, maps: torch.Tensor, low_level_features: torch.Tensor) -> torch.Tensor:
+        """(N, C, h, w) and (N, c, H, W) -> (N, channels, H, W)."""
+        upsampled = resize(maps, *low_level_features.shape[2:])
         projected = self.low_level_projection(low_level_features)
         refined: torch.Tensor = self.refinement(torch.cat([upsampled, projected], dim=1))
         return refined
+
+
+class Decoder(nn.Module):
+    """Refines the encoder's result along object boundaries (v3+ Sec. 3.1, Tables 1 and 2)."""
+
+    def __init__(self, stages: list[DecoderStage]) -> None:
+        """A stage for each stride of low-level features, from coarse to fine."""
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+
+    def forward(
+        self, encoded: torch.Tensor, low_level_features: list[torch.Tensor]
+    ) -> torch.Tensor:
+        """(N, C, h, w) at output_stride and features -> (N, channels, H/4, W/4), if 4 is last."""
+        for stage, features in zip(self.stages, low_level_features, strict=True):
+            encoded = stage(encoded, features)
+        return encoded
 
 
 class DeepLab(nn.Module):
@@ -107,13 +129,13 @@ class DeepLab(nn.Module):
     def __init__(
         self,
         backbone: Backbone,
-        aspp: Aspp,
+        aspp: Aspp | None,
         decoder: Decoder | None,
         classifier: nn.Conv2d,
         *,
         logits_stride: int,
     ) -> None:
-        """Without a decoder this is DeepLab v3."""
+        """Without a decoder this is DeepLab v3, without ASPP a plain encoder-decoder."""
         super().__init__()
         self.logits_stride = logits_stride
         self.backbone = backbone
@@ -123,8 +145,9 @@ class DeepLab(nn.Module):
 
     def coarse_logits(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) -> (N, K, h, w) logits at logits_stride."""
-        low_level_features, features = self.backbone(images)
-        encoded = self.aspp(features)
+        low_level_features, encoded = self.backbone(images)
+        if self.aspp is not None:
+            encoded = self.aspp(encoded)
         if self.decoder is not None:
             encoded = self.decoder(encoded, low_level_features)
         logits: torch.Tensor = self.classifier(encoded)
@@ -149,33 +172,25 @@ def build(network: Network, *, num_classes: int, output_stride: int, seed: int) 
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = Backbone(network.backbone, output_stride)
-        aspp = Aspp(
-            backbone.channels,
-            network.aspp.channels,
-            # The same field of view at any stride (v3 Sec. 3.3): doubled at output_stride 8.
-            atrous_rates=[rate * 16 // output_stride for rate in network.aspp.atrous_rates],
-            image_pooling=network.aspp.image_pooling,
-            separable=network.separable,
-            dropout=network.aspp.dropout,
+        backbone = Backbone(
+            network.backbone,
+            output_stride,
+            multi_grid=network.multi_grid,
+            low_level_strides=network.decoder.low_level_strides if network.decoder else [],
         )
-        decoder = None
-        if network.decoder is not None:
-            decoder = Decoder(
-                backbone.low_level_channels,
-                network.aspp.channels,
-                projected_channels=network.decoder.low_level_channels,
-                channels=network.decoder.channels,
-                convolutions=network.decoder.convolutions,
-                separable=network.separable,
-            )
-        classified = network.decoder.channels if network.decoder else network.aspp.channels
+        aspp = _aspp(network, backbone, output_stride)
+        encoded_channels = network.aspp.channels if network.aspp else backbone.channels
+        decoder = _decoder(network, backbone, encoded_channels)
         model = DeepLab(
             backbone,
             aspp,
             decoder,
-            nn.Conv2d(classified, num_classes, 1),
-            logits_stride=LOW_LEVEL_STRIDE if decoder else output_stride,
+            nn.Conv2d(
+                network.decoder.channels if network.decoder else encoded_channels, num_classes, 1
+            ),
+            logits_stride=(
+                network.decoder.low_level_strides[-1] if network.decoder else output_stride
+            ),
         )
         for part in head_of(model):
             initialise(part)
@@ -188,3 +203,39 @@ def build(network: Network, *, num_classes: int, output_stride: int, seed: int) 
 def head_of(model: DeepLab) -> list[nn.Module]:
     """Everything after the backbone."""
     return [part for name, part in model.named_children() if name != "backbone"]
+
+
+def _aspp(network: Network, backbone: Backbone, output_stride: int) -> Aspp | None:
+    if network.aspp is None:
+        return None
+    return Aspp(
+        backbone.channels,
+        network.aspp.channels,
+        atrous_rates=network.aspp.atrous_rates_at(output_stride),
+        image_pooling=network.aspp.image_pooling,
+        separable=network.separable,
+        dropout=network.aspp.dropout,
+    )
+
+
+def _decoder(network: Network, backbone: Backbone, encoded_channels: int) -> Decoder | None:
+    if network.decoder is None:
+        return None
+    channels = network.decoder.channels
+    entering = [encoded_channels] + [channels] * (len(backbone.low_level_channels) - 1)
+    return Decoder(
+        [
+            DecoderStage(
+                in_channels,
+                low_level_channels,
+                projected_channels=network.decoder.low_level_channels,
+                kernel_size=network.decoder.kernel_size,
+                channels=channels,
+                convolutions=network.decoder.convolutions,
+                separable=network.separable,
+            )
+            for in_channels, low_level_channels in zip(
+                entering, backbone.low_level_channels, strict=True
+            )
+        ]
+    )

@@ -1,0 +1,1 @@
+"""The authors' TensorFlow checkpoints as checkpoints of ours."""
