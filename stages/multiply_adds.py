@@ -1,0 +1,27 @@
+"""Counts what every row costs: multiply-adds, the authors' count of them, and parameters.
+
+It needs neither data nor weights: networks are built in shapes alone.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pipeline import command, files, params
+from pipeline.cost import rows
+from pipeline.cost.config import Row, Source
+
+
+def main(params_file: Path, out: Path) -> None:
+    """Reads which rows there are and of which networks, writes one JSON of numbers by row."""
+    models = params.load(params_file, "models", dict[str, Source])
+    imports = params.load(params_file, "imports", dict[str, Source])
+    wanted = params.load(params_file, "rows", dict[str, Row])
+    costs = rows.costs(models, imports, wanted)
+    bar = tqdm(costs, total=len(wanted), desc="multiply-adds", unit="row", disable=None)
+    files.write_json(out, {key: asdict(cost) for key, cost in bar})
+
+
+if __name__ == "__main__":
+    command.run(main)
