@@ -6,7 +6,7 @@ Source: VOC2012 development kit, sections "Segmentation" and `VOClabelcolormap`.
 from pipeline.classes import Classes, Colour
 
 
-def _colour(label: int) -> Colour:
+def colour(label: int) -> Colour:
     """VOClabelcolormap: the label's bits, dealt to red, green and blue in turn, top bit first."""
     red = green = blue = 0
     for bit in range(8):
@@ -41,5 +41,5 @@ _NAMES = (
 )
 
 CLASSES = Classes(
-    names=_NAMES, colours=tuple(_colour(label) for label in range(len(_NAMES))), ignore_index=255
+    names=_NAMES, colours=tuple(colour(label) for label in range(len(_NAMES))), ignore_index=255
 )
