@@ -1,7 +1,8 @@
 # One command each; `make help` lists them. Everything runs from .venv, which the first call makes.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro test check format ui preset setup lock
+.PHONY: help repro multiply-adds test check format ui preset setup setup-tensorflow \
+	import-checkpoint lock
 
 PYTHON ?= python3
 PORT ?= 5000
@@ -19,6 +20,9 @@ repro: setup ## run the pipeline that params.yaml describes, and print its table
 	@echo "The page with pictures and curves:  report/index.html"
 	@echo "The runs in MLflow:                 make ui"
 	@echo "Change a number, run what it moves: dvc exp run -S rows.v3_os16.inference.flip=true"
+
+multiply-adds: setup ## prove the networks by the paper's Multiply-Adds
+	@python -m pipeline.cost paper.yaml presets/voc.yaml presets/zoo.yaml
 
 test: setup ## pass the tests
 	pytest
@@ -52,6 +56,16 @@ setup: .venv/installed
 	uv pip sync --quiet --python .venv/bin/python requirements.lock
 	touch $@
 
+setup-tensorflow: setup ## add TensorFlow, which reads the authors' checkpoints
+	uv pip install --quiet --python .venv/bin/python --require-hashes --requirement requirements-tensorflow.lock
+
+import-checkpoint: setup ## TensorFlow checkpoint TAR=... to OUT=..., LOGITS=drop without logits
+	@test -n "$(TAR)" -a -n "$(OUT)" || { echo "error: TAR=archive.tar.gz and OUT=file.safetensors are needed"; exit 1; }
+	@python -m pipeline.importing "$(TAR)" "$(OUT)" "$(or $(LOGITS),keep)"
+
 lock: ## pin the newest versions that pyproject.toml allows
 	uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
 		--no-annotate --no-header --group dev pyproject.toml --output-file requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
+		--no-annotate --no-header --constraint requirements.lock --group tensorflow \
+		--output-file requirements-tensorflow.lock

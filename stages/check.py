@@ -9,9 +9,7 @@ from pipeline.report import paper
 def main(params_file: Path, paper_file: Path) -> None:
     """Reads the file and the published rows it refers to, and writes nothing."""
     rows = experiment.load(params_file).rows
-    published = paper.load(paper_file)
-    for key, row in rows.items():
-        paper.find(published, key, row.paper)
+    paper.check(paper.load(paper_file), {key: row.paper for key, row in rows.items()})
 
 
 if __name__ == "__main__":

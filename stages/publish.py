@@ -1,4 +1,4 @@
-"""Brings every trained model and every row of params.yaml into MLflow, from DVC's outs alone.
+"""Brings every checkpoint and every row of params.yaml into MLflow, from DVC's outs alone.
 
 What MLflow shows already is found again and completed: this can run any number of times.
 """
@@ -14,6 +14,7 @@ def main(
     params_file: Path, data: Path, checkpoints: Path, history: Path, metrics: Path, report: Path
 ) -> None:
     """Reads all results, fills the experiment that params.yaml names."""
+    imports = params.load(params_file, "imports", dict[str, dict[str, Any]])
     models = params.load(params_file, "models", dict[str, dict[str, Any]])
     rows = params.load(params_file, "rows", dict[str, dict[str, Any]])
     project = data.parent  # params.yaml names files from here
@@ -24,7 +25,17 @@ def main(
 
     used = {entry["data"] for entry in (*models.values(), *rows.values())}
     num_images = {path: len(splits.Split(project / path)) for path in used}
-    trained = {
+    imported = {
+        key: runs.of_import(
+            key,
+            entry,
+            archive=file(f"archives/{key}"),
+            checkpoint=checkpoints / f"{key}.safetensors",
+            history=history / f"{key}.jsonl",
+        )
+        for key, entry in imports.items()
+    }
+    trained = imported | {
         key: runs.of_model(
             key,
             entry,

@@ -72,7 +72,7 @@ def write_project(folder, *, learning_rate=0.05, desc=ROW["desc"], num_iteration
     changed = {**MODEL, "training": {**MODEL["training"], "base_learning_rate": learning_rate}}
     models = {"v3": changed, "v3plus": MODEL}
     rows = {"v3": ROW | {"desc": desc}, "v3_flip": ROW, "v3plus": ROW | {"model": "v3plus"}}
-    document = {"models": models, "rows": rows, "mlflow": {"experiment": "test"}}
+    document = {"imports": {}, "models": models, "rows": rows, "mlflow": {"experiment": "test"}}
     _write(folder / "params.yaml", yaml.safe_dump(document, sort_keys=False))
     synthetic.write_split(folder / "data/train.arrow", [(20, 30)] * 3)
     synthetic.write_split(folder / "data/val.arrow", [(20, 30)] * 2)

@@ -22,12 +22,13 @@ LEVELS = [
         "files",
         "label_map",
         "params",
+        "sources",
         "splits",
         "tracking",
         "voc",
     },
     {"originals", "data", "model", "evaluation", "report"},
-    {"training", "inference"},
+    {"training", "inference", "importing", "cost"},
 ]
 
 

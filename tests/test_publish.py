@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import stores
+import yaml
 from stores import LOSSES, NAMES, all_runs, curve, one_run
 
 from pipeline.tracking import identity, owner, store
@@ -66,6 +67,22 @@ def test_a_model_shows_its_params_and_its_curve():
     }
     assert curve(run, "train/loss") == LOSSES
     assert curve(run, "train/learning_rate") == [(0, 0.05), (1, 0.05), (2, 0.05), (3, 0.05)]
+
+
+def test_a_row_of_an_imported_checkpoint_belongs_to_the_run_of_the_import(project):
+    document = yaml.safe_load(Path("params.yaml").read_text())
+    document["imports"] = {"zoo": {"desc": "Model zoo", "network": None, "classes": None}}
+    document["rows"]["v3"]["model"] = "zoo"
+    Path("params.yaml").write_text(yaml.safe_dump(document))
+    Path("archives/zoo").write_text("an archive")
+    Path("checkpoints/zoo.safetensors").write_text("zoo")
+    Path("history/zoo.jsonl").write_text('{"iteration": 30000, "variables": 732}\n')
+    publish_all()
+    run = one_run("import_checkpoint@zoo")
+    assert run.info.status == "FINISHED"
+    assert "Imported from `archives/zoo`" in run.data.tags["mlflow.note.content"]
+    note = one_run("evaluate@v3").data.tags["mlflow.note.content"]
+    assert f"runs/{run.info.run_id}" in note
 
 
 def test_a_row_shows_its_scores_its_trimap_curve_and_its_models_params():

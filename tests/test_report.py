@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.axes import Axes
 from PIL import Image
 
 from pipeline import label_map, params, splits
@@ -15,7 +16,7 @@ from pipeline.classes import Classes
 from pipeline.experiment import Row
 from pipeline.report import claims, figures, markdown, page, panels, sections, table
 from pipeline.report import paper as paper_yaml
-from pipeline.report.paper import Paper, Published, TrimapGain
+from pipeline.report.paper import Paper, Published, TrimapGain, counterpart
 from pipeline.report.results import Result, Scores, TrimapPoint, read
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +28,14 @@ PAPER = Paper(
     rows={
         "dec": Published(table=3, backbone="ResNet-101", dataset="VOC 2012 val", miou=78.85),
         "bil": Published(table=3, backbone="ResNet-101", dataset="VOC 2012 val", miou=77.21),
+        "dec2": Published(table=2, backbone="ResNet-101", dataset="VOC 2012 val", miou=78.85),
+        "zoo": Published(table="zoo", backbone="ResNet-101", dataset="VOC 2012 val", miou=78.85),
+        "cost": Published(
+            table=5, backbone="ResNet-101", dataset="VOC 2012 val", miou=78.85, multiply_adds=101.28
+        ),
+        "other cost": Published(
+            table=5, backbone="ResNet-101", dataset="VOC 2012 val", miou=78.85, multiply_adds=102.78
+        ),
     },
 )
 
@@ -49,15 +58,15 @@ def curve(*mious):
     ]
 
 
-def result(key="ours", *, paper_key=None, trimap=(), data="val.arrow", **kwargs):
-    published = None if paper_key is None else PAPER.rows[paper_key]
-    return Result(key, f"about {key}", data, paper_key, published, scores(**kwargs), list(trimap))
+def result(key="ours", *, paper_keys=(), trimap=(), data="val.arrow", **kwargs):
+    published = counterpart(PAPER, key, paper_keys)
+    return Result(key, f"about {key}", data, published, scores(**kwargs), list(trimap))
 
 
 def pair(near_decoder=0.5, near_bilinear=0.4):
     return [
-        result("v3plus", paper_key="dec", miou=0.62, trimap=curve(near_decoder, 0.6)),
-        result("v3", paper_key="bil", miou=0.6, trimap=curve(near_bilinear, 0.55)),
+        result("v3plus", paper_keys=["dec"], miou=0.62, trimap=curve(near_decoder, 0.6)),
+        result("v3", paper_keys=["bil"], miou=0.6, trimap=curve(near_bilinear, 0.55)),
     ]
 
 
@@ -84,20 +93,20 @@ def published():
     return paper_yaml.load(ROOT / "paper.yaml")
 
 
-def test_paper_yaml_has_every_row_of_tables_1_2_3_5_and_7(published):
+def test_paper_yaml_has_every_row_of_tables_1_2_3_5_and_7_and_of_the_model_zoo(published):
     counts = Counter(row.table for row in published.rows.values())
-    assert counts == {1: 5, 2: 6, 3: 14, 5: 24, 7: 5}
+    assert counts == {1: 5, 2: 6, 3: 14, 5: 24, 7: 5, "zoo": 10}
 
 
 def test_a_key_of_paper_yaml_says_its_table_and_backbone(published):
     for key, row in published.rows.items():
-        table_number, backbone = re.match(r"table(\d)_([a-z]+\d+)_", key).groups()
-        assert row.table == int(table_number)
+        source, backbone = re.match(r"(table\d|zoo)_([a-z]+\d+)_", key).groups()
+        assert source == ("zoo" if row.table == "zoo" else f"table{row.table}")
         assert row.backbone.lower().replace("-", "") == backbone
 
 
 def test_flipping_doubles_the_published_multiply_adds(published):
-    flipped = [key for key in published.rows if "-ms-flip" in key]
+    flipped = [key for key in published.rows if "-ms-flip" in key]  # some without their pair
     pairs = [(key, key.replace("-flip", "")) for key in flipped]
     doubled = [
         published.rows[flip].multiply_adds / published.rows[once].multiply_adds
@@ -106,6 +115,37 @@ def test_flipping_doubles_the_published_multiply_adds(published):
     ]
     assert len(doubled) == 7
     assert doubled == pytest.approx([2] * 7, rel=0.001)
+
+
+def test_a_misprint_is_corrected_by_what_the_decoder_adds_elsewhere(published):
+    costs = {
+        key: row.multiply_adds_corrected or row.multiply_adds for key, row in published.rows.items()
+    }
+    strategies = ("resnet101_os16-eval16", "resnet101_os16-eval8", "resnet101_os32-eval32")
+    pairs = [f"table3_{strategy}" for strategy in strategies]
+    pairs += ["table5_xception65_os16-eval16", "table5_xception65_os16-eval8"]
+    added = [costs[f"{key}-decoder"] - costs[key] for key in pairs]
+    assert added == pytest.approx([21.76, 21.74, 21.77, 21.76, 21.74])
+    assert [key for key, row in published.rows.items() if row.multiply_adds_corrected] == [
+        "table3_resnet101_os16-eval16-decoder",
+        "table3_resnet101_os32-eval16-decoder",
+    ]
+
+
+def test_the_zoo_published_the_same_as_the_rows_of_the_tables_that_it_repeats(published):
+    repeated = {
+        "zoo_xception65_voc-trainaug-eval16-decoder-separable-coco": (
+            "table5_xception65_os16-eval16-decoder-separable-coco"
+        ),
+        "zoo_xception65_voc-trainaug-eval8-decoder-separable-ms-flip-coco": (
+            "table5_xception65_os16-eval8-decoder-separable-ms-flip-coco"
+        ),
+        "zoo_xception65_cityscapes-trainfine-eval16-decoder-separable-pooling": (
+            "table7_xception65_os16-eval16-decoder-separable-pooling"
+        ),
+    }
+    for zoo, in_table in repeated.items():
+        counterpart(published, "x", [in_table, zoo])
 
 
 def test_the_decoder_gains_over_whole_images_what_the_tables_say(published):
@@ -118,13 +158,58 @@ def test_the_decoder_gains_over_whole_images_what_the_tables_say(published):
 
 @pytest.mark.parametrize("file", ["params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))])
 def test_rows_name_published_rows_that_exist(file, published):
-    for key, row in params.load(ROOT / file, "rows", dict[str, Row]).items():
-        paper_yaml.find(published, key, row.paper)
+    rows = params.load(ROOT / file, "rows", dict[str, Row])
+    paper_yaml.check(published, {key: row.paper for key, row in rows.items()})
 
 
 def test_an_unknown_published_row_is_refused_and_the_nearest_named(published):
-    with pytest.raises(ValueError, match=r"rows\.x\.paper: .* 54 rows .*: table3_resnet101_os16-"):
+    with pytest.raises(ValueError, match=r"rows\.x\.paper: .* 64 rows .*: table3_resnet101_os16-"):
         paper_yaml.find(published, "x", "table3_resnet101_os16-eval16-deocder")
+
+
+def test_all_rows_that_name_a_wrong_published_row_are_told_at_once():
+    with pytest.raises(ValueError, match="is not one of") as error:
+        paper_yaml.check(PAPER, {"a": ["nothing"], "b": ["dec"], "c": ["dec", "bil"], "d": []})
+    assert [line.split(":")[0] for line in str(error.value).splitlines()] == [
+        "rows.a.paper",
+        "rows.c.paper",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "source"),
+    [
+        (["dec"], "Table 3"),
+        (["dec", "dec2"], "Tables 2 and 3"),
+        (["dec", "zoo"], "Table 3 and model zoo"),
+        (["zoo", "dec", "cost", "dec2"], "Tables 2, 3 and 5 and model zoo"),
+        (["zoo"], "model zoo"),
+    ],
+)
+def test_a_row_answers_one_result_under_all_its_keys(keys, source):
+    found = counterpart(PAPER, "x", keys)
+    assert (found.keys, found.source, found.miou) == (tuple(keys), source, 78.85)
+
+
+def test_a_row_without_published_counterpart_answers_none():
+    assert counterpart(PAPER, "x", []) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["dec", "bil"], r"'dec' published 78\.85 % of .*'bil' 77\.21 % of .*cannot answer both"),
+        (["dec", "dec2", "dec"], r"rows\.x\.paper: 'dec' is named twice"),
+        (["cost", "dec", "other cost"], r"cost 101\.28 and 102\.78 billion multiply-adds: one row"),
+    ],
+)
+def test_published_rows_of_two_results_are_refused(keys, message):
+    with pytest.raises(ValueError, match=message):
+        counterpart(PAPER, "x", keys)
+
+
+def test_multiply_adds_come_from_whichever_published_row_has_them():
+    assert counterpart(PAPER, "x", ["dec", "cost"]).multiply_adds == 101.28
 
 
 @pytest.mark.parametrize(
@@ -133,6 +218,8 @@ def test_an_unknown_published_row_is_refused_and_the_nearest_named(published):
         (("rows", "a", "miou"), "78", r"rows\.a\.miou: .*number"),
         (("rows", "a", "mIoU"), 1.0, r"rows\.a\.mIoU: Extra inputs"),
         (("rows", "a", "dataset"), "ADE20K", r"rows\.a\.dataset: 'ADE20K' is not one of datasets"),
+        (("rows", "a", "table"), "zoological", r"rows\.a\.table\..*: Input should be 'zoo'"),
+        (("rows", "a", "multiply_adds_corrected"), 1.0, r"rows\.a: .* no multiply_adds to correct"),
         (("figure5", "X", "bilinear"), "b", r"figure5\.X: 'b' is not one of rows"),
     ],
 )
@@ -152,8 +239,8 @@ def test_a_mistake_in_paper_yaml_is_named(tmp_path, place, value, message):
 def test_metrics_files_are_read_back_as_written(tmp_path):
     (tmp_path / "scores.json").write_text(scores(absent_classes=["cat"]).model_dump_json())
     (tmp_path / "trimap.json").write_text(json.dumps([p.model_dump() for p in curve(0.25)]))
-    found = read("ours", "about ours", "val.arrow", "dec", PAPER, tmp_path)
-    assert found == result(paper_key="dec", trimap=curve(0.25), absent_classes=["cat"])
+    found = read("ours", "about ours", "val.arrow", ["dec"], PAPER, tmp_path)
+    assert found == result(paper_keys=["dec"], trimap=curve(0.25), absent_classes=["cat"])
 
 
 @pytest.mark.parametrize(
@@ -167,7 +254,7 @@ def test_metrics_files_are_read_back_as_written(tmp_path):
 def test_a_metrics_file_that_is_none_is_refused(tmp_path, text, message):
     (tmp_path / "scores.json").write_text(text)
     with pytest.raises(ValueError, match=message):
-        read("ours", "", "val.arrow", None, PAPER, tmp_path)
+        read("ours", "", "val.arrow", [], PAPER, tmp_path)
 
 
 # table
@@ -179,14 +266,14 @@ def test_the_table_is_in_percent():
 
 
 def test_no_difference_is_given_from_a_mean_over_other_images():
-    frame = table.frame([result(paper_key="dec", num_images=1448)], PAPER)
+    frame = table.frame([result(paper_keys=["dec"], num_images=1448)], PAPER)
     assert frame["difference"].isna().all()
     assert frame["paper_miou"].tolist() == [78.85]
     assert "difference" not in table.cells(frame)[0]
 
 
 def test_a_difference_is_given_from_a_mean_over_as_many_images():
-    rows = [result(paper_key="dec", num_images=1449, miou=0.7785), result("other", miou=0.1)]
+    rows = [result(paper_keys=["dec"], num_images=1449, miou=0.7785), result("other", miou=0.1)]
     header, lines = table.cells(table.frame(rows, PAPER))
     differences = [line[header.index("difference")] for line in lines]
     assert differences == ["-1.00", "-"]
@@ -201,13 +288,23 @@ def test_a_trimap_that_no_row_has_is_no_column():
 
 
 def test_the_text_table_is_aligned():
-    text = table.as_text(table.frame([result("a", paper_key="dec"), result("bcd")], PAPER))
+    text = table.as_text(table.frame([result("a", paper_keys=["dec"]), result("bcd")], PAPER))
     assert text.splitlines() == [
         "row   mIoU  pixel acc.  paper mIoU  paper's row",
         "---  -----  ----------  ----------  ---------------------------------",
         "a    50.00       90.00       78.85  ResNet-101, VOC 2012 val, Table 3",
         "bcd  50.00       90.00           -  -",
     ]
+
+
+def test_all_published_rows_that_a_row_answers_are_named():
+    frame = table.frame([result(paper_keys=["dec2", "dec"]), result("other")], PAPER)
+    header, lines = table.cells(frame)
+    assert [line[header.index("paper's row")] for line in lines] == [
+        "ResNet-101, VOC 2012 val, Tables 2 and 3",
+        "-",
+    ]
+    assert frame["paper_row"].fillna("").tolist() == ["dec2 dec", ""]
 
 
 def test_the_csv_reads_back(tmp_path):
@@ -236,13 +333,20 @@ def test_the_claim_compares_the_two_rows_of_figure_5():
 
 def test_rows_on_two_sets_are_no_pair():
     decoder, _ = pair()
-    other = result("v3", paper_key="bil", trimap=curve(0.4, 0.5), data="other.arrow")
+    other = result("v3", paper_keys=["bil"], trimap=curve(0.4, 0.5), data="other.arrow")
     assert claims.find([decoder, other], PAPER) == []
+
+
+def test_a_row_that_answers_several_published_rows_is_of_their_pair():
+    _, bilinear = pair()
+    several = result("v3plus", paper_keys=["dec2", "dec"], miou=0.62, trimap=curve(0.5, 0.6))
+    [claim] = claims.find([several, bilinear], PAPER)
+    assert claim.gain(1) == pytest.approx(10)
 
 
 def test_a_row_without_curve_is_no_pair():
     decoder, _ = pair()
-    assert claims.find([decoder, result("v3", paper_key="bil")], PAPER) == []
+    assert claims.find([decoder, result("v3", paper_keys=["bil"])], PAPER) == []
 
 
 def test_a_width_that_a_curve_lacks_has_no_gain():
@@ -278,6 +382,21 @@ def test_a_chart_names_no_date_and_no_software(tmp_path):
     figures.trimap_curves(pair(), tmp_path / "trimap.png")
     with Image.open(tmp_path / "trimap.png") as image:
         assert set(image.info) <= {"dpi"}
+
+
+def test_the_curves_of_a_whole_preset_are_told_apart(tmp_path, monkeypatch):
+    looks = []
+    plot = Axes.plot
+
+    def watched(axes, *args, **look):
+        looks.append((look["color"], look["linestyle"], look["linewidth"]))
+        return plot(axes, *args, **look)
+
+    monkeypatch.setattr(Axes, "plot", watched)
+    figures.trimap_curves(
+        [result(f"row{i}", trimap=curve(0.1, 0.2)) for i in range(56)], tmp_path / "trimap.png"
+    )
+    assert len(looks) == len(set(looks)) == 56
 
 
 def test_without_curves_there_is_no_chart(tmp_path):
@@ -381,8 +500,13 @@ def test_the_page_says_why_there_is_no_difference(tmp_path):
         assert "2 images were scored, so no difference from it is given" in document
 
 
+def test_the_page_says_when_the_published_number_is_the_model_zoos(tmp_path):
+    for document in rendered([result(paper_keys=["zoo"])], tmp_path):
+        assert "The model zoo's mIoU is over" in document.replace("&#x27;", "'")
+
+
 def test_the_page_says_what_a_difference_is_from(tmp_path):
-    for document in rendered([result(paper_key="dec", num_images=1449)], tmp_path):
+    for document in rendered([result(paper_keys=["dec"], num_images=1449)], tmp_path):
         assert "over the 1,449 images of VOC 2012 val, as many as were scored here" in document
         assert "-28.85" in document
 

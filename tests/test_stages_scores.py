@@ -50,7 +50,7 @@ def project(tmp_path, monkeypatch):
     row = next(iter(document["rows"].values()))
     row["evaluation"] = {"max_trimap_width": 3}
     row["data"] = "data/voc/val.arrow"
-    row["paper"] = "table3_resnet101_os16-eval16-decoder"
+    row["paper"] = ["table3_resnet101_os16-eval16-decoder"]
     document["rows"] = {"a": row}
     Path("params.yaml").write_text(yaml.safe_dump(document))
     write_split(Path("data/voc/val.arrow"), LABELS)
@@ -229,8 +229,8 @@ def test_report_without_void_has_no_curve(project):
 def test_report_of_an_unknown_published_row_leaves_the_old_report(project):
     run_evaluate()
     run_report()
-    set_rows(project, {"a": project["rows"]["a"] | {"paper": "table9"}})
-    with pytest.raises(ValueError, match=r"rows\.a\.paper: 'table9' is not one of the 54 rows"):
+    set_rows(project, {"a": project["rows"]["a"] | {"paper": ["table9"]}})
+    with pytest.raises(ValueError, match=r"rows\.a\.paper: 'table9' is not one of the 64 rows"):
         run_report()
     assert Path("report/index.html").exists()
 

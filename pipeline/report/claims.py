@@ -48,7 +48,8 @@ def find(results: Sequence[Result], paper: Paper) -> list[Claim]:
         _claim(backbone, decoder, bilinear, paper)
         for backbone, pair in paper.figure5.items()
         for decoder, bilinear in product(results, results)
-        if (decoder.paper_key, bilinear.paper_key) == (pair.decoder, pair.bilinear)
+        if decoder.answers(pair.decoder)
+        and bilinear.answers(pair.bilinear)
         and decoder.data == bilinear.data
         and decoder.trimap
         and bilinear.trimap

@@ -18,6 +18,7 @@ from pipeline.report.results import Result
 # Okabe and Ito's colours, told apart by the colour-blind too; yellow is left out on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#444444")
 _LINES = ("-", "--", ":", "-.")  # once the colours are used up, and then again
+_LINE_WIDTHS = (2.0, 1.0)  # once those are used up: a preset has more rows than 28
 _HATCHES = ("", "////", "....", "xxxx")
 _INK = "#1f2328"
 
@@ -69,13 +70,14 @@ def trimap_curves(results: Sequence[Result], path: Path) -> None:
     legend_height = _LEGEND_LINE * len(curves) + 0.2
     with figure(path, _WIDTH, legend_height + 3.6) as drawn:
         axes = place(drawn, 0.7, legend_height, _WIDTH - 0.9, 3.0)
+        looks = len(_COLOURS) * len(_LINES)
         for index, result in enumerate(curves):
             axes.plot(
                 [point.trimap_width for point in result.trimap],
                 [100 * point.miou for point in result.trimap],
                 color=_COLOURS[index % len(_COLOURS)],
                 linestyle=_LINES[index // len(_COLOURS) % len(_LINES)],
-                linewidth=2.0,
+                linewidth=_LINE_WIDTHS[index // looks % len(_LINE_WIDTHS)],
                 marker="o" if len(result.trimap) == 1 else "",
             )
         axes.set_xlim(left=0)

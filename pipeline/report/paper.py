@@ -1,10 +1,12 @@
 """paper.yaml: the numbers that were published, in percent as printed."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline import params
 from pipeline.params import Config
@@ -16,20 +18,33 @@ class Published(Config):
     """One row of a published table.
 
     Attributes:
-        table: its number.
+        table: its number, or "zoo" for the authors' model zoo.
         backbone: as the paper calls it.
         dataset: that the mIoU is over; one of the file's datasets.
         miou: percent.
-        multiply_adds: billions, where the table has that column.
+        multiply_adds: billions as printed, where the table has that column.
+        multiply_adds_corrected: billions, where the printed figure is a misprint.
         note: what a reader of the number should know, where there is something.
     """
 
-    table: Annotated[int, Field(ge=1)]
+    table: Annotated[int, Field(ge=1)] | Literal["zoo"]
     backbone: str
     dataset: str
     miou: Percent
     multiply_adds: Annotated[float, Field(gt=0.0)] | None = None
+    multiply_adds_corrected: Annotated[float, Field(gt=0.0)] | None = None
     note: str | None = None
+
+    @model_validator(mode="after")
+    def _corrects_what_is_printed(self) -> Self:
+        if self.multiply_adds_corrected is not None and self.multiply_adds is None:
+            raise ValueError("multiply_adds_corrected: there is no multiply_adds to correct")
+        return self
+
+    @property
+    def source(self) -> str:
+        """Where it stands, for people."""
+        return "model zoo" if self.table == "zoo" else f"Table {self.table}"
 
 
 class TrimapGain(Config):
@@ -60,6 +75,27 @@ class Paper(Config):
     rows: dict[str, Published]
 
 
+@dataclass(frozen=True)
+class Counterpart:
+    """What was published of a row of params.yaml: one result, under one or several keys.
+
+    Attributes:
+        keys: of the published rows.
+        source: where these stand, for people: "Tables 1 and 2".
+        backbone: as the paper calls it.
+        dataset: that the mIoU is over.
+        miou: percent.
+        multiply_adds: billions as printed, where one of the rows has them.
+    """
+
+    keys: tuple[str, ...]
+    source: str
+    backbone: str
+    dataset: str
+    miou: float
+    multiply_adds: float | None
+
+
 def load(path: Path) -> Paper:
     """Loads paper.yaml.
 
@@ -83,14 +119,12 @@ def load(path: Path) -> Paper:
     return paper
 
 
-def find(paper: Paper, row_key: str, paper_key: str | None) -> Published | None:
-    """Looks up what a row of params.yaml names as its published counterpart, null being none.
+def find(paper: Paper, row_key: str, paper_key: str) -> Published:
+    """Looks up one published row that a row of params.yaml names.
 
     Raises:
         ValueError: there is no such published row.
     """
-    if paper_key is None:
-        return None
     if paper_key not in paper.rows:
         nearest = ", ".join(get_close_matches(paper_key, paper.rows)) or "none"
         raise ValueError(
@@ -98,3 +132,73 @@ def find(paper: Paper, row_key: str, paper_key: str | None) -> Published | None:
             f"paper.yaml; the nearest: {nearest}"
         )
     return paper.rows[paper_key]
+
+
+def counterpart(paper: Paper, row_key: str, paper_keys: Sequence[str]) -> Counterpart | None:
+    """Looks up all published rows that a row of params.yaml names; none give None.
+
+    Raises:
+        ValueError: one does not exist or is named twice, or they are not of one result.
+    """
+    found = [find(paper, row_key, key) for key in paper_keys]
+    if not found:
+        return None
+    for index, key in enumerate(paper_keys):
+        if key in paper_keys[:index]:
+            raise ValueError(f"rows.{row_key}.paper: {key!r} is named twice")
+    first = found[0]
+    for key, other in zip(paper_keys, found, strict=True):
+        if _result(other) != _result(first):
+            raise ValueError(
+                f"rows.{row_key}.paper: {paper_keys[0]!r} published {_result(first)}, but {key!r} "
+                f"{_result(other)}: one row cannot answer both"
+            )
+    printed = {row.multiply_adds for row in found if row.multiply_adds is not None}
+    if len(printed) > 1:
+        listed = " and ".join(f"{figure:g}" for figure in sorted(printed))
+        raise ValueError(
+            f"rows.{row_key}.paper: the published rows cost {listed} billion multiply-adds: one "
+            "row cannot answer both"
+        )
+    return Counterpart(
+        keys=tuple(paper_keys),
+        source=_joined(found),
+        backbone=first.backbone,
+        dataset=first.dataset,
+        miou=first.miou,
+        multiply_adds=next(iter(printed), None),
+    )
+
+
+def check(paper: Paper, paper_keys: Mapping[str, Sequence[str]]) -> None:
+    """Looks up the counterparts of all rows, by their keys.
+
+    Raises:
+        ValueError: a line per row with a mistake.
+    """
+    mistakes = []
+    for row_key, keys in paper_keys.items():
+        try:
+            counterpart(paper, row_key, keys)
+        except ValueError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+
+
+def _result(published: Published) -> str:
+    """What published rows of one result have in common."""
+    return f"{published.miou:.2f} % of {published.dataset} with {published.backbone}"
+
+
+def _joined(rows: Sequence[Published]) -> str:
+    """Names tables first, by ascending number: "Tables 2 and 3", "Table 5 and model zoo"."""
+    numbers = [str(n) for n in sorted({row.table for row in rows if isinstance(row.table, int)})]
+    names = []
+    if len(numbers) == 1:
+        names.append(f"Table {numbers[0]}")
+    elif numbers:
+        names.append(f"Tables {', '.join(numbers[:-1])} and {numbers[-1]}")
+    if any(row.table == "zoo" for row in rows):
+        names.append("model zoo")
+    return " and ".join(names)

@@ -1,6 +1,7 @@
 """What became of a row of params.yaml: its metrics files, beside what was published."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from pipeline import params
 from pipeline.params import Config
-from pipeline.report.paper import Paper, Published, find
+from pipeline.report.paper import Counterpart, Paper, counterpart
 
 T = TypeVar("T")
 
@@ -43,8 +44,7 @@ class Result:
         key: of the row.
         desc: of the row.
         data: path of the split it was scored on.
-        paper_key: key of its published counterpart, if it has one.
-        published: that counterpart.
+        published: what was published of it, if anything was.
         scores: over all scored pixels.
         trimap: the curve, by ascending width; empty where the split has no void pixels.
     """
@@ -52,10 +52,13 @@ class Result:
     key: str
     desc: str
     data: str
-    paper_key: str | None
-    published: Published | None
+    published: Counterpart | None
     scores: Scores
     trimap: list[TrimapPoint]
+
+    def answers(self, paper_key: str) -> bool:
+        """Whether a published row is one that this row is to reproduce."""
+        return self.published is not None and paper_key in self.published.keys
 
     def trimap_miou(self, width: int) -> float | None:
         """Mean IoU within the trimap of that width, or None where the curve does not have it."""
@@ -63,19 +66,19 @@ class Result:
 
 
 def read(
-    key: str, desc: str, data: str, paper_key: str | None, paper: Paper, metrics: Path
+    key: str, desc: str, data: str, paper_keys: Sequence[str], paper: Paper, metrics: Path
 ) -> Result:
     """Reads scores.json and trimap.json of a row's metrics folder.
 
     Raises:
-        ValueError: a file is not what it should be, or `paper_key` is no published row.
+        ValueError: a file is not what it should be, or `paper_keys` are not published rows of one
+            result.
     """
     return Result(
         key=key,
         desc=desc,
         data=data,
-        paper_key=paper_key,
-        published=find(paper, key, paper_key),
+        published=counterpart(paper, key, paper_keys),
         scores=_read(metrics / "scores.json", Scores),
         trimap=_read(metrics / "trimap.json", list[TrimapPoint]),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipeline.report import claims, table
 from pipeline.report.claims import Claim
 from pipeline.report.figures import class_names
-from pipeline.report.paper import Paper
+from pipeline.report.paper import Counterpart, Paper
 from pipeline.report.results import Result
 
 TRIMAP_PICTURE = "trimap.png"
@@ -102,16 +102,21 @@ def _comparability(results: Sequence[Result], paper: Paper) -> list[str]:
         dataset = result.published.dataset
         if table.is_comparable(result, paper):
             sentence = (
-                f"Differences, in points, are from the paper's mIoU over the "
+                f"Differences, in points, are from {_whose(result.published)} mIoU over the "
                 f"{paper.datasets[dataset]:,} images of {dataset}, as many as were scored here."
             )
         else:
             sentence = (
-                f"The paper's mIoU is over the {paper.datasets[dataset]:,} images of {dataset}; "
+                f"{_whose(result.published).capitalize()} mIoU is over the "
+                f"{paper.datasets[dataset]:,} images of {dataset}; "
                 f"here {_images(result)} scored, so no difference from it is given."
             )
         sentences[sentence] = None
     return list(sentences)
+
+
+def _whose(published: Counterpart) -> str:
+    return "the model zoo's" if published.source == "model zoo" else "the paper's"
 
 
 def _boundaries(results: Sequence[Result], paper: Paper) -> Section:

@@ -44,7 +44,7 @@ def frame(results: Sequence[Result], paper: Paper) -> pd.DataFrame:
         "paper_multiply_adds": [
             r.published.multiply_adds if r.published else None for r in results
         ],
-        "paper_row": [r.paper_key for r in results],
+        "paper_row": [" ".join(r.published.keys) if r.published else None for r in results],
         "paper_source": [_source(r) for r in results],
     }
     return pd.DataFrame(columns)
@@ -129,7 +129,7 @@ def _source(result: Result) -> str | None:
     if result.published is None:
         return None
     published = result.published
-    return f"{published.backbone}, {published.dataset}, Table {published.table}"
+    return f"{published.backbone}, {published.dataset}, {published.source}"
 
 
 def _shown(value: float | str | None, layout: str) -> str:

@@ -45,7 +45,8 @@ def fill(
     if _PUBLISHED not in tags:
         client.log_batch(run_id, params=_missing_params(there, run))
         store.log_metrics(client, run_id, _missing_points(client, there, run))
-        client.log_inputs(run_id, [_dataset(run)])
+        if "data" in run.files:
+            client.log_inputs(run_id, [_dataset(run)])
     wanted = {
         **identity.tags(run.kind, run.key),
         identity.TAG: run.identity,
@@ -127,8 +128,9 @@ def _note(tags: Mapping[str, str], note: str) -> dict[str, str]:
 
 
 def _description(run: Run, links: Mapping[str, str]) -> str:
-    data = run.files["data"]
-    used = f"`{data.path}`, {run.num_images:,} images"
+    if run.kind == "import":
+        return f"{run.desc}\n\nImported from `{run.files['archive'].path}`."
+    used = f"`{run.files['data'].path}`, {run.num_images:,} images"
     if run.trained is None:
         return f"{run.desc}\n\nTrained on {used}, from `{run.files['start'].path}`."
     name = run.trained.name

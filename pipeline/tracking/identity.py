@@ -12,7 +12,7 @@ from typing import Any
 # The tag that holds the identity. A live run gets it when its training has succeeded, not before.
 TAG = "identity"
 
-_STAGES = {"model": "train", "row": "evaluate"}
+_STAGES = {"import": "import_checkpoint", "model": "train", "row": "evaluate"}
 
 
 def stage(kind: str, key: str) -> str:
@@ -46,7 +46,7 @@ def identity(kind: str, key: str, params: Mapping[str, str], md5s: Mapping[str, 
     """Hashes what a run is and what it was computed from.
 
     Args:
-        kind: "model" or "row".
+        kind: "import", "model" or "row".
         key: of the entry in params.yaml.
         params: the entry, flattened.
         md5s: role of each file, e.g. "checkpoint", and md5 of its bytes.

@@ -1,4 +1,4 @@
-"""What MLflow shows of a trained model and of a row, read from DVC's outs alone."""
+"""What MLflow shows of an import, a trained model and a row, read from DVC's outs alone."""
 
 import json
 import re
@@ -21,13 +21,13 @@ class Run:
     """One run, whole.
 
     Attributes:
-        kind: "model" or "row".
+        kind: "import", "model" or "row".
         key: of the entry in params.yaml.
         identity: by which it is found again.
         desc: of the entry.
         params: the entry, and of a row its model's too.
         curves: iteration or trimap_width is the step; of a single value 0.
-        files: what it was made of and what it made; "data" is the split.
+        files: what it was made of and what it made; "data" is the split, which an import has not.
         num_images: in the split.
         figures: name and file; the names are the same in all runs, so that MLflow compares them.
         trained: of a row, the run of its model.
@@ -76,6 +76,26 @@ def of_model(
         curves=_history(history),
         files={"data": data, "start": start, **made},
         num_images=num_images,
+        figures={},
+        trained=None,
+    )
+
+
+def of_import(
+    key: str, entry: Mapping[str, Any], *, archive: File, checkpoint: Path, history: Path
+) -> Run:
+    """Reads a checkpoint of the authors that was imported."""
+    made = {"checkpoint": read(checkpoint), "history": read(history)}
+    params = flatten(entry)
+    return Run(
+        kind="import",
+        key=key,
+        identity=_identity("import", key, params, made),
+        desc=entry["desc"],
+        params=params,
+        curves={},
+        files={"archive": archive, **made},
+        num_images=0,
         figures={},
         trained=None,
     )
