@@ -18,7 +18,7 @@ from pipeline.model.config import Network
 from pipeline.originals.config import Archive, Trainaug, Voc
 from pipeline.params import Config
 from pipeline.report.config import Report
-from pipeline.training.config import Training
+from pipeline.training.config import Training, Validation, part_mistake
 
 # A key is part of paths, of DVC's stage names and of its dotted parameter names.
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+$")]
@@ -33,6 +33,7 @@ class Model(Config):
         start: weights of its backbone, or another model's checkpoint.
         network: what is trained.
         training: how.
+        validation: how it is watched meanwhile.
     """
 
     desc: str
@@ -40,6 +41,7 @@ class Model(Config):
     start: str
     network: Network
     training: Training
+    validation: Validation
 
 
 class Row(Config):
@@ -140,11 +142,19 @@ def _import_mistakes(experiment: Experiment) -> list[str]:
 def _model_mistakes(key: str, model: Model) -> list[str]:
     stride, crop_size = model.network.output_stride, model.training.crop_size
     mistakes = _rate_mistakes(f"models.{key}.network", model.network, stride)
-    if crop_size % stride != 1 or crop_size <= stride:
-        mistakes.append(
-            f"models.{key}.training.crop_size: {crop_size} is not k * {stride} + 1 with k >= 1, "
-            f"as output_stride {stride} needs; nearest: {_fitting_size(crop_size, stride)}"
-        )
+    sizes = {
+        "training.crop_size": crop_size,
+        "validation.height": model.validation.height,
+        "validation.width": model.validation.width,
+    }
+    mistakes += [
+        f"models.{key}.{name}: {size} is not k * {stride} + 1 with k >= 1, "
+        f"as output_stride {stride} needs; nearest: {_fitting_size(size, stride)}"
+        for name, size in sizes.items()
+        if size % stride != 1 or size <= stride
+    ]
+    if mistake := part_mistake(model.network, model.training, num_devices=1):
+        mistakes.append(f"models.{key}.training.{mistake}")
     return mistakes
 
 
@@ -219,6 +229,10 @@ def _data_mistakes(experiment: Experiment) -> list[str]:
     if experiment.trainaug:
         known.add("data/voc/trainaug.arrow")
     entries = [(f"models.{key}", model.data) for key, model in experiment.models.items()]
+    entries += [
+        (f"models.{key}.validation", model.validation.data)
+        for key, model in experiment.models.items()
+    ]
     entries += [(f"rows.{key}", row.data) for key, row in experiment.rows.items()]
     return [
         f"{place}.data: {data!r} is not one of {_listed(known)}"

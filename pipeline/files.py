@@ -23,7 +23,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        _flush_to_disk(partial)
+        flush_to_disk(partial)
         partial.chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide the file from colleagues
         partial.replace(path)
     finally:
@@ -60,17 +60,19 @@ def digest(path: Path, algorithm: str) -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
+def flush_to_disk(path: Path) -> int:
+    """Waits until a file's bytes are on the disk; returns their number."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
+
+
 def _exchange(new: Path, path: Path) -> None:
     """Gives `new` the name `path`; a folder that had it is moved aside first and removed last."""
     with tempfile.TemporaryDirectory(_PARTIAL, f".{path.name}.", path.parent) as aside:
         if path.exists():
             path.replace(Path(aside) / "old")
         new.replace(path)
-
-
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _umask() -> int:

@@ -163,6 +163,12 @@ class Split:
         return (self[index] for index in range(len(self)))
 
 
+def spread(num_images: int, num_chosen: int) -> list[int]:
+    """Evenly spaced indices, ascending: the middles of `num_chosen` equal parts, or all images."""
+    num_chosen = min(num_images, num_chosen)
+    return [(2 * part + 1) * num_images // (2 * num_chosen) for part in range(num_chosen)]
+
+
 def _batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
     rows: list[Sample] = []
     size = 0

@@ -1,31 +1,43 @@
 """Trains one network from its start weights on one split (Sec. 4).
 
-Runs on a GPU when there is one. The history has one line of JSON for each iteration; both outputs
-are the same bytes for the same inputs on a CPU.
+Runs on every GPU that there is, and on the CPU where there is none. The history has one line of
+JSON for each iteration and each validation; both outputs are the same bytes for the same inputs on
+a CPU, however often the training was interrupted.
 """
 
-import json
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
-
-from pipeline import command, files, params
+from pipeline import command, params
 from pipeline.model import checkpoints, deeplab
 from pipeline.model.config import Network
 from pipeline.splits import Split
 from pipeline.tracking import live
-from pipeline.training import loop
-from pipeline.training.config import Training
+from pipeline.training import interruption, launch, loop, scratch, team, validation
+from pipeline.training.config import Training, Validation
+from pipeline.training.keeper import Keeper
+from pipeline.training.progress import Progress
 
 
 def main(
-    key: str, params_file: Path, data: Path, start: Path, checkpoint: Path, history: Path
+    key: str,
+    params_file: Path,
+    data: Path,
+    start: Path,
+    validation_data: Path,
+    checkpoint: Path,
+    history: Path,
 ) -> None:
-    """Reads one split and one file of weights, writes a checkpoint and its history."""
+    """Reads two splits and one file of weights, writes a checkpoint and its history."""
+    if launch.is_wanted():
+        launch.run("stages.train", sys.argv[1:])
+        return
     network = params.load(params_file, f"models.{key}.network", Network)
     training = params.load(params_file, f"models.{key}.training", Training)
-    split = Split(data)
+    watching = params.load(params_file, f"models.{key}.validation", Validation)
+    split, watched = Split(data), Split(validation_data)
+    watched.classes.require_equal(split.classes, str(validation_data), str(data))
     model = deeplab.build(
         network,
         num_classes=split.classes.num_classes,
@@ -33,24 +45,50 @@ def main(
         seed=training.seed,
     )
     checkpoints.start(model, start, network.backbone, split.classes)
-    with (
-        live.live_run(params_file, key, checkpoint=checkpoint, history=history) as show,
-        files.atomic_file(history) as partial_history,
-        partial_history.open("w", encoding="utf-8") as lines,
-        tqdm(total=training.max_iterations, desc=key, unit="it", smoothing=0.05) as bar,
-    ):
+    with ExitStack() as stack:
+        interrupted = stack.enter_context(interruption.awaited())
+        us = stack.enter_context(team.joined())
+        progress = stack.enter_context(Progress(key, training, us))
+        keeper, show = Keeper(us, None, progress.say), live.show_nothing
+        if us.is_leader:
+            determined_by = scratch.determinants(network, training, data, start)
+            folder = stack.enter_context(scratch.opened(key, determined_by, progress.say))
+            keeper = Keeper(us, folder, progress.say)
+            show = stack.enter_context(
+                live.live_run(params_file, key, folder, checkpoint=checkpoint, history=history)
+            )
 
         def log(iteration: int, loss: float, learning_rate: float) -> None:
-            record = {"iteration": iteration, "loss": loss, "learning_rate": learning_rate}
-            lines.write(json.dumps(record) + "\n")
+            keeper.record({"iteration": iteration, "loss": loss, "learning_rate": learning_rate})
             show(iteration, {"train/loss": loss, "train/learning_rate": learning_rate})
-            images_per_second = (bar.format_dict["rate"] or 0.0) * training.batch_size
-            bar.set_postfix_str(f"loss {loss:.3f}, {images_per_second:.1f} images/s", refresh=False)
-            bar.update()
+            progress.update(iteration, loss, learning_rate)
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        loop.train(model, network, training, split, device=device, log=log)
-        checkpoints.save(checkpoint, model, network, split.classes)
+        def validate(trained: deeplab.DeepLab, iteration: int) -> None:
+            panels = keeper.panels(iteration)
+            miou = validation.miou(
+                trained, network, training, watched, watching, team=us, panels=panels
+            )
+            keeper.record({"iteration": iteration, "validation_miou": miou})
+            best = keeper.best("validation_miou")
+            show(iteration, {"val/miou": miou, "best/miou": best}, panels)
+            progress.say(f"mIoU {100 * miou:.2f} on {validation_data} after {iteration} iterations")
+
+        model = loop.train(
+            model,
+            network,
+            training,
+            split,
+            team=us,
+            keeper=keeper,
+            interruption=interrupted,
+            log=log,
+            validate=validate,
+            validate_every=watching.every_iterations,
+        )
+        progress.finish(model)
+        if us.is_leader:
+            checkpoints.save(checkpoint, model, network, split.classes)
+            keeper.hand_over(history)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ MODEL = {
     "start": "archives/weights",
     "network": {"backbone": "resnet18", "decoder": None},
     "training": {"base_learning_rate": 0.05, "scales": [0.75, 1.0]},
+    "validation": {"data": "data/val.arrow"},
 }
 ROW = {
     "desc": "Table 3 Single scale",

@@ -11,7 +11,7 @@ from pipeline import label_map, splits
 from pipeline.classes import Classes
 from pipeline.inference.config import Inference
 from pipeline.model.config import Network
-from pipeline.training.config import Training
+from pipeline.training.config import Training, Validation
 
 VOID = 255
 CLASSES = Classes(("background", "cat", "dog"), ((0, 0, 0), (64, 0, 0), (64, 0, 128)), VOID)
@@ -38,6 +38,8 @@ TRAINING = {
     "seed": 0,
     "max_iterations": 4,
     "batch_size": 2,
+    "accumulation_steps": 1,
+    "batch_norm": "trained",
     "crop_size": 33,
     "scales": [0.75, 1.0, 1.25],
     "flip_probability": 0.5,
@@ -48,6 +50,13 @@ TRAINING = {
     "momentum": 0.9,
     "weight_decay": 0.0001,
     "precision": "float32",
+}
+VALIDATION = {
+    "data": "data/two.arrow",
+    "every_iterations": 0,
+    "height": 65,
+    "width": 65,
+    "panels": 1,
 }
 INFERENCE = {
     "output_stride": 16,
@@ -66,6 +75,10 @@ def network(**changes):
 
 def training(**changes):
     return Training.model_validate(TRAINING | changes)
+
+
+def validation(**changes):
+    return Validation.model_validate(VALIDATION | changes)
 
 
 def inference(**changes):

@@ -12,6 +12,7 @@ from pipeline.data import batches
 from pipeline.splits import Split
 
 OPTIONS = {
+    "positions": range(3),
     "iterations": range(5),
     "seed": 0,
     "batch_size": 3,
@@ -154,19 +155,27 @@ def test_a_damaged_image_is_named_in_training(damaged):
 
 
 def test_inference_gives_every_image_once_in_order_and_a_smaller_last_batch(split):
-    stream = list(batches.inference_batches(split, height=50, width=61, batch_size=3))
+    stream = list(
+        batches.inference_batches(
+            split, indices=range(len(split)), height=50, width=61, batch_size=3
+        )
+    )
     assert [batch.image_ids for batch in stream] == [split.image_ids[:3], split.image_ids[3:]]
     assert [len(batch.images) for batch in stream] == [3, 1]
 
 
 def test_inference_pads_at_the_bottom_and_the_right(split):
-    (batch,) = batches.inference_batches(split, height=50, width=61, batch_size=4)
+    (batch,) = batches.inference_batches(
+        split, indices=range(len(split)), height=50, width=61, batch_size=4
+    )
     assert batch.boxes.tolist() == [[0, 0, 33, 33], [0, 0, 21, 30], [0, 0, 40, 25], [0, 0, 50, 61]]
 
 
 def test_inference_leaves_pixels_as_they_are(split):
     random = np.random.default_rng(0)
-    (batch,) = batches.inference_batches(split, height=65, width=65, batch_size=4)
+    (batch,) = batches.inference_batches(
+        split, indices=range(len(split)), height=65, width=65, batch_size=4
+    )
     for number, (_, _, bottom, right) in enumerate(batch.boxes.tolist()):
         image, _ = synthetic.scene(random, bottom, right)
         assert np.array_equal(batch.images[number, :bottom, :right], image)
@@ -179,11 +188,17 @@ def test_an_image_larger_than_the_nominal_size_is_named(split, height, width):
         f"{height}x{width} of inference"
     )
     with pytest.raises(ValueError, match=message):
-        list(batches.inference_batches(split, height=height, width=width, batch_size=2))
+        list(
+            batches.inference_batches(
+                split, indices=range(len(split)), height=height, width=width, batch_size=2
+            )
+        )
 
 
 def test_a_damaged_image_is_named_in_inference_after_the_good_ones(damaged):
-    stream = batches.inference_batches(damaged, height=33, width=33, batch_size=3)
+    stream = batches.inference_batches(
+        damaged, indices=range(len(damaged)), height=33, width=33, batch_size=3
+    )
     assert next(stream).image_ids == ["image_0", "image_1", "image_2"]
     with pytest.raises(ValueError, match="synthetic: image_3: image does not decode to 20x20"):
         next(stream)

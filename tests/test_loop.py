@@ -9,8 +9,11 @@ from torch.nn import functional as F
 from pipeline.data import batches
 from pipeline.data.images import normalise
 from pipeline.model import deeplab
+from pipeline.model.layers import Dropout
 from pipeline.training import loop
+from pipeline.training.keeper import Keeper
 from pipeline.training.recipe import learning_rate
+from pipeline.training.team import Team
 
 CPU = torch.device("cpu")
 WITHOUT_DROPOUT = {"aspp": synthetic.NETWORK["aspp"] | {"dropout": 0.0}}
@@ -20,16 +23,29 @@ def build(**changes):
     return deeplab.build(synthetic.network(**changes), num_classes=3, output_stride=16, seed=0)
 
 
-def train(split, *, model=None, network=None, **changes):
-    """Trains; returns the network and (iteration, loss, learning rate) of each iteration."""
-    model, logged = model or build(**(network or {})), []
-    loop.train(
-        model,
+def train(split, *, model=None, network=None, logged=None, validate_every=0, **changes):
+    """Trains; returns the network and (iteration, loss, learning rate) of each iteration.
+
+    What is validated is logged as (number of updates, the network's mode).
+    """
+    logged = [] if logged is None else logged
+
+    def validate(trained, iteration):
+        logged.append((iteration, trained.training))
+        trained.eval()
+
+    alone = Team(0, 1, CPU)
+    model = loop.train(
+        model or build(**(network or {})),
         synthetic.network(**(network or {})),
         synthetic.training(**changes),
         split,
-        device=CPU,
+        team=alone,
+        keeper=Keeper(alone, None, print),
+        interruption=lambda: 0,
         log=lambda *numbers: logged.append(numbers),
+        validate=validate,
+        validate_every=validate_every,
     )
     return model, logged
 
@@ -95,7 +111,10 @@ def train_slowly(model, split, recipe):
     velocities = [torch.zeros_like(parameter) for parameter in parameters]
     drawn = {"seed", "batch_size", "crop_size", "scales", "flip_probability"}
     stream = batches.training_batches(
-        split, iterations=range(recipe.max_iterations), **recipe.model_dump(include=drawn)
+        split,
+        iterations=range(recipe.max_iterations),
+        positions=range(recipe.batch_size),
+        **recipe.model_dump(include=drawn),
     )
     for iteration, batch in enumerate(stream):
         logits = model(normalise(batch.images, batch.boxes, network.mean, network.std))
@@ -147,16 +166,12 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_names_its_iteration(
 ):
     monkeypatch.setitem(loop._ITERATIONS_PER_READ, "cpu", iterations_per_read)
     logged = []
-    message = r"the loss is (nan|inf) at iteration 1: the learning rate \S+e\+29 is probably too hi"
+    message = (
+        r"the loss is (nan|inf) at iteration 1: the learning rate \S+e\+29 is probably too .*; "
+        r"the batch was image_\d, image_\d$"
+    )
     with pytest.raises(ArithmeticError, match=message):
-        loop.train(
-            build(),
-            synthetic.network(),
-            synthetic.training(base_learning_rate=1e30, max_iterations=10),
-            split,
-            device=CPU,
-            log=lambda *numbers: logged.append(numbers),
-        )
+        train(split, logged=logged, base_learning_rate=1e30, max_iterations=10)
     assert [iteration for iteration, _, _ in logged] == [0]
 
 
@@ -173,3 +188,82 @@ def test_bfloat16_is_close_to_float32_and_keeps_float32_weights(split):
 def test_a_network_that_was_evaluated_is_trained_in_training_mode(split):
     model, _ = train(split, model=build().eval(), max_iterations=1)
     assert all(module.training for module in model.modules())
+
+
+# Parts of a batch
+
+
+FROZEN = {"batch_norm": "frozen", "batch_size": 4, "max_iterations": 3}
+
+
+@pytest.mark.parametrize("accumulation_steps", [2, 4])
+def test_a_batch_in_parts_is_the_whole_batch(split, accumulation_steps):
+    whole, expected = train(split, **FROZEN)
+    parts, logged = train(split, accumulation_steps=accumulation_steps, **FROZEN)
+    losses, expected_losses = ([loss for _, loss, _ in log] for log in (logged, expected))
+    assert losses == pytest.approx(expected_losses, rel=1e-4)
+    for name, tensor in parts.state_dict().items():
+        torch.testing.assert_close(tensor, whole.state_dict()[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_single_image_at_a_time_is_refused_where_batch_normalisation_is_trained(split):
+    message = r"batch_size: 2 in 2 parts leaves batch normalisation one image .*: enlarge batch_s"
+    with pytest.raises(ValueError, match=message):
+        train(split, batch_size=2, accumulation_steps=2)
+
+
+def test_a_batch_that_cannot_be_split_equally_is_refused(split):
+    with pytest.raises(ValueError, match="batch_size: 3 images cannot be split into 2 equal parts"):
+        train(split, batch_size=3, accumulation_steps=2)
+
+
+# Batch normalisation
+
+
+def batch_norm_of(model):
+    layers = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    return [
+        torch.cat([getattr(layer, name).detach() for layer in layers])
+        for name in ("weight", "running_mean")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("batch_norm", "gamma_moves", "statistics_move"),
+    [("trained", True, True), ("frozen_statistics", True, False), ("frozen", False, False)],
+)
+def test_batch_normalisation_is_frozen_as_far_as_it_says(
+    split, batch_norm, gamma_moves, statistics_move
+):
+    before = [tensor.clone() for tensor in batch_norm_of(build())]
+    model, _ = train(split, batch_norm=batch_norm, validate_every=1)
+    moved = [not torch.equal(a, b) for a, b in zip(before, batch_norm_of(model), strict=True)]
+    assert moved == [gamma_moves, statistics_move]
+
+
+# Validation
+
+
+def test_a_network_is_validated_every_so_often_and_at_the_end_and_goes_on_in_training_mode(split):
+    _, logged = train(split, max_iterations=5, validate_every=2)
+    assert [entry[0] for entry in logged if len(entry) == 2] == [2, 4, 5]
+    modes = [entry[1] for entry in logged if len(entry) == 2]
+    assert modes == [True, True, True]
+
+
+def test_validation_changes_no_weight(split):
+    assert are_equal(weights_of(train(split, validate_every=1)[0]), weights_of(train(split)[0]))
+
+
+# Dropout
+
+
+def test_dropout_is_drawn_for_each_image_by_its_seed():
+    layer, maps = Dropout(0.5).train(), torch.ones(2, 8, 5, 5)
+    layer.seeds = [1, 2]
+    both = layer(maps)
+    layer.seeds = [2]
+    assert torch.equal(layer(maps[:1])[0], both[1])
+    assert not torch.equal(both[0], both[1])
+    assert both.unique().tolist() == [0.0, 2.0]
+    assert 0.3 < (both == 0).float().mean() < 0.7

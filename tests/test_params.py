@@ -131,10 +131,10 @@ def test_the_committed_params_are_whole_and_consistent():
 
 
 def test_all_mistakes_are_told_at_once(path):
-    document = changed("models", "v3", "training", "batch_size", value=1)
+    document = changed("models", "v3", "training", "batch_size", value=0)
     document["rows"]["v3_os16"]["evaluation"]["max_trimap_width"] = 256
     assert mistakes(path, document) == [
-        "models.v3.training.batch_size: Input should be greater than or equal to 2 (found 1)",
+        "models.v3.training.batch_size: Input should be greater than or equal to 1 (found 0)",
         "rows.v3_os16.evaluation.max_trimap_width: Input should be less than or equal to 255 "
         "(found 256)",
     ]

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ SIZES = [(33, 40), (25, 21)]
 CHECKPOINT, HISTORY = Path("checkpoints/a.safetensors"), Path("history/a.jsonl")
 
 
-def write_params(model=None, training=None, inference=None):
+def write_params(model=None, training=None, inference=None, validation=None):
     document = {
         "models": {
             "a": {
@@ -33,6 +34,7 @@ def write_params(model=None, training=None, inference=None):
                 "start": "archives/test_resnet",
                 "network": synthetic.NETWORK | (model or {}),
                 "training": synthetic.TRAINING | (training or {}),
+                "validation": synthetic.VALIDATION | (validation or {}),
             }
         },
         "rows": {"b": {"inference": synthetic.INFERENCE | (inference or {})}},
@@ -42,7 +44,8 @@ def write_params(model=None, training=None, inference=None):
 
 
 def run_train(key="a", start="archives/test_resnet"):
-    train.main(key, Path("params.yaml"), Path("data/two.arrow"), Path(start), CHECKPOINT, HISTORY)
+    data = Path("data/two.arrow")
+    train.main(key, Path("params.yaml"), data, Path(start), data, CHECKPOINT, HISTORY)
 
 
 def run_predict(key="b", data="data/two.arrow"):
@@ -61,6 +64,7 @@ def read_history():
 def project(tmp_path, monkeypatch):
     """A project folder with two images and start weights, on a machine without MLflow."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setitem(sys.modules, "mlflow", None)
     write_params()
     synthetic.write_split(Path("data/two.arrow"), SIZES)
@@ -113,6 +117,7 @@ def test_train_again_writes_the_same_bytes(project):
     digests = set()
     for _ in range(6):
         run_train()
+        shutil.rmtree("scratch")
         digests.add((files.digest(CHECKPOINT, "md5"), files.digest(HISTORY, "md5")))
     assert len(digests) == 1
 
@@ -155,6 +160,7 @@ def test_mlflow_changes_nothing(project, monkeypatch, tmp_path, capfd):
     monkeypatch.delitem(sys.modules, "mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'runs.db'}")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    shutil.rmtree("scratch")
     run_train()
     assert "not installed" not in capfd.readouterr().err
     assert HISTORY.read_bytes() == history

@@ -13,6 +13,7 @@ import stores
 from stores import LOSSES, MODEL, all_runs, curve, one_run
 
 from pipeline import files
+from pipeline.splits import Split
 from pipeline.tracking import identity, live, provenance, relay, store
 from pipeline.tracking.identity import flatten
 from stages import publish
@@ -32,11 +33,17 @@ def impatient(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
 
 
-START = {"experiment": "test", "key": "v3", "entry": MODEL, "pid": os.getpid()}
+START = {
+    "experiment": "test",
+    "key": "v3",
+    "entry": MODEL,
+    "pid": os.getpid(),
+    "training": "v3-0123456789ab",
+}
 
 
 def points(losses=LOSSES):
-    return [[step, 1000 + step, {"train/loss": loss}] for step, loss in losses]
+    return [[step, 1000 + step, {"train/loss": loss}, None] for step, loss in losses]
 
 
 def finished(folder):
@@ -53,6 +60,7 @@ def live_run():
     return live.live_run(
         Path("params.yaml"),
         "v3",
+        Path("scratch/v3-0123456789ab"),
         checkpoint=Path("checkpoints/v3.safetensors"),
         history=Path("history/v3.jsonl"),
     )
@@ -192,6 +200,45 @@ def test_a_training_that_is_gone_without_a_word_ends_as_killed(project):
     relayed(START, *points())
     assert one_run("train@v3").info.status == "KILLED"
     assert curve(one_run("train@v3"), "train/loss") == LOSSES
+
+
+def test_a_training_that_goes_on_goes_on_in_its_run_without_a_point_twice(project):
+    relayed(START, *points(LOSSES[:3]))
+    first = one_run("train@v3")
+    relayed(START, *points(LOSSES[2:]), finished(project))
+    run = one_run("train@v3")
+    assert run.info.run_id == first.info.run_id
+    assert run.info.status == "FINISHED"
+    history = store.open_client().get_metric_history(run.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == LOSSES
+
+
+def test_a_training_that_failed_and_went_on_does_not_keep_its_error(project):
+    relayed(START, *points(LOSSES[:3]), {"status": "FAILED", "error": "OSError: disk full"})
+    relayed(START, *points(LOSSES[3:]), finished(project))
+    run = one_run("train@v3")
+    assert (run.info.status, curve(run, "train/loss")) == ("FINISHED", LOSSES)
+    assert "mlflow.note.content" not in run.data.tags
+
+
+def test_another_training_of_the_same_model_is_another_run(project):
+    relayed(START, *points(LOSSES[:3]))
+    relayed(START | {"training": "v3-ba9876543210"}, *points(), finished(project))
+    assert [run.info.status for run in all_runs()] == ["KILLED", "FINISHED"]
+
+
+def test_predictions_of_a_validation_are_shown_as_a_picture(project):
+    split = Split(project / "data/val.arrow")
+    panels = project / "panels/000000002"
+    panels.mkdir(parents=True)
+    sample = split[0]
+    (panels / f"{sample.image_id}.png").write_bytes(sample.label)
+    validated = [2, 1002, {"val/miou": 0.5, "best/miou": 0.5}, str(panels)]
+    relayed(START, *points(), validated, finished(project))
+    run = one_run("train@v3")
+    assert curve(run, "val/miou") == [(2, 0.5)]
+    (picture,) = store.open_client().list_artifacts(run.info.run_id, "panels")
+    assert picture.path == "panels/000000002.png"
 
 
 def test_a_line_that_was_cut_off_is_left_out(project):

@@ -9,9 +9,11 @@ lock, and all threads share one memory-mapped split.
 """
 
 import os
+import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -26,6 +28,10 @@ from pipeline.splits import Split
 
 _BATCHES_AHEAD = 2
 _MAX_THREADS = 8
+# A read that takes longer than this hangs.
+_READ_SECONDS = 60.0
+# How long a thread may take to end its last read.
+_END_SECONDS = 1.0
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -73,13 +79,29 @@ def training_batches(
     split: Split,
     *,
     iterations: range,
+    positions: range,
     seed: int,
     batch_size: int,
     crop_size: int,
     scales: list[float],
     flip_probability: float,
 ) -> Iterator[LabelledBatch]:
-    """Yields one batch per iteration; each image occurs once before any occurs again."""
+    """Yields one batch per iteration; each image occurs once before any occurs again.
+
+    Args:
+        split: the images.
+        iterations: to make batches for.
+        positions: of the batch that are wanted here, all or one device's share.
+        seed: of order and augmentation.
+        batch_size: of the whole batch, over all devices.
+        crop_size: side of the crops.
+        scales: of which one is drawn for each image.
+        flip_probability: of a left-right flip.
+
+    Raises:
+        ValueError: a damaged image.
+        TimeoutError: an image was not read within a minute.
+    """
 
     def load(place: tuple[int, int]) -> _LabelledItem:
         iteration, position = place
@@ -101,19 +123,31 @@ def training_batches(
         )
         return _LabelledItem(sample.image_id, rendered[0], rendered[2], rendered[1])
 
-    places = ((i, k) for i in iterations for k in range(batch_size))
-    for items in _grouped(load, places, batch_size):
+    places = ((i, k) for i in iterations for k in positions)
+    for items in _grouped(load, places, len(positions)):
         yield _collate_labelled(items)
 
 
-def inference_batches(split: Split, *, height: int, width: int, batch_size: int) -> Iterator[Batch]:
-    """Yields every image of a split once, padded at the bottom and the right to (height, width).
+def image_ids(split: Split, iteration: int, *, seed: int, batch_size: int) -> list[str]:
+    """Ids of the images in the whole batch of an iteration, by their position in it."""
+    indices = (
+        sample_index(seed, iteration * batch_size + position, len(split))
+        for position in range(batch_size)
+    )
+    return [split.image_ids[index] for index in indices]
+
+
+def inference_batches(
+    split: Split, *, indices: range, height: int, width: int, batch_size: int
+) -> Iterator[Batch]:
+    """Yields each of these images once, padded at the bottom and the right to (height, width).
 
     Source: tensorflow/models research/deeplab, input_preprocess.py: each image is padded to the
     nominal size with the mean pixel. The last batch may be smaller.
 
     Raises:
         ValueError: an image is larger than (height, width).
+        TimeoutError: an image was not read within a minute.
     """
 
     def load(index: int) -> _Item:
@@ -127,7 +161,7 @@ def inference_batches(split: Split, *, height: int, width: int, batch_size: int)
         padded[: sample.height, : sample.width] = images.decode_image(sample)
         return _Item(sample.image_id, padded, (0, 0, sample.height, sample.width))
 
-    for items in _grouped(load, range(len(split)), batch_size):
+    for items in _grouped(load, indices, batch_size):
         yield _collate(items)
 
 
@@ -174,14 +208,52 @@ def _loaded_ahead(
 ) -> Iterator[Result]:
     """Like map(load, items), in order, with up to num_ahead results prepared in threads."""
     cv2.setNumThreads(1)  # one image per thread scales better than several threads per image
+    tasks: queue.SimpleQueue[tuple[Future[Result], Item] | None] = queue.SimpleQueue()
+    threads = [
+        # Daemons: one that hangs in a read must not keep the program from ending.
+        threading.Thread(target=_work, args=(load, tasks), daemon=True)
+        for _ in range(min(len(os.sched_getaffinity(0)), _MAX_THREADS))
+    ]
+    for thread in threads:
+        thread.start()
     pending: deque[Future[Result]] = deque()
-    executor = ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), _MAX_THREADS))
     try:
         for item in items:
-            pending.append(executor.submit(load, item))
+            pending.append(Future())
+            tasks.put((pending[-1], item))
             if len(pending) > num_ahead:
-                yield pending.popleft().result()
+                yield _result(pending.popleft())
         while pending:
-            yield pending.popleft().result()
+            yield _result(pending.popleft())
     finally:
-        executor.shutdown(cancel_futures=True)
+        for future in pending:
+            future.cancel()
+        for _ in threads:
+            tasks.put(None)
+        for thread in threads:
+            thread.join(_END_SECONDS)
+
+
+def _work(
+    load: Callable[[Item], Result],
+    tasks: "queue.SimpleQueue[tuple[Future[Result], Item] | None]",
+) -> None:
+    while (task := tasks.get()) is not None:
+        future, item = task
+        if not future.set_running_or_notify_cancel():
+            continue
+        try:
+            future.set_result(load(item))
+        except BaseException as error:  # whoever waits for the result shall have it
+            future.set_exception(error)
+
+
+def _result(future: "Future[Result]") -> Result:
+    try:
+        return future.result(_READ_SECONDS)
+    except TimeoutError as error:
+        if future.done():
+            raise  # the loader's own
+        raise TimeoutError(
+            f"an image was not read within {_READ_SECONDS:g} s: the storage of the split hangs"
+        ) from error

@@ -35,7 +35,11 @@ def label_maps(
     """
     model.to(device)
     stream = batches.inference_batches(
-        split, height=inference.height, width=inference.width, batch_size=inference.batch_size
+        split,
+        indices=range(len(split)),
+        height=inference.height,
+        width=inference.width,
+        batch_size=inference.batch_size,
     )
     for batch in stream:
         boxes = batch.boxes.to(device)

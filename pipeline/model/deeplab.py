@@ -16,7 +16,7 @@ from torch import nn
 
 from pipeline.model.backbone import Backbone, set_batch_norm
 from pipeline.model.config import Network
-from pipeline.model.layers import conv1x1, conv3x3, initialise, resize
+from pipeline.model.layers import Dropout, conv1x1, conv3x3, initialise, resize
 
 
 class ImagePooling(nn.Module):
@@ -57,7 +57,7 @@ class Aspp(nn.Module):
             branch = conv3x3(in_channels, channels, atrous_rate=rate, separable=separable)
             self.branches.append(branch)
         self.projection = conv1x1(len(self.branches) * channels, channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(N, C, h, w) -> (N, channels, h, w)."""

@@ -56,6 +56,31 @@ class SeparableConvBnRelu(nn.Module):
         return pointwise
 
 
+class Dropout(nn.Dropout):
+    """Dropout whose mask is a pure function of a seed for each image, where seeds are given.
+
+    An image then loses the same values wherever it stands in a batch, on whichever device, and
+    after an interruption.
+
+    Attributes:
+        seeds: of the images of the next batch, or None to draw from torch's global state.
+    """
+
+    def __init__(self, rate: float) -> None:
+        """`rate` is the probability of a value to be dropped."""
+        super().__init__(rate)
+        self.seeds: list[int] | None = None
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """(N, C, h, w) -> (N, C, h, w)."""
+        if not self.training or self.p == 0.0 or self.seeds is None:
+            return super().forward(maps)
+        drawn = torch.empty_like(maps, dtype=torch.float32)
+        for image, seed in zip(drawn, self.seeds, strict=True):
+            image.uniform_(generator=torch.Generator(maps.device).manual_seed(seed))
+        return maps * (drawn >= self.p) / (1.0 - self.p)
+
+
 def conv1x1(in_channels: int, out_channels: int) -> nn.Module:
     """1x1 convolution, BN, ReLU."""
     return ConvBnRelu(in_channels, out_channels, 1, atrous_rate=1, groups=1)

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import label_map
+from pipeline import label_map, splits
 from pipeline.classes import Classes
 from pipeline.label_map import LabelMap
 from pipeline.report import figures
@@ -42,19 +42,20 @@ class Panel:
     prediction: LabelMap
 
 
-def choose(num_images: int, num_panels: int) -> list[int]:
-    """Evenly spaced indices, ascending: the middles of `num_panels` equal parts, or all images."""
-    num_shown = min(num_images, num_panels)
-    return [(2 * part + 1) * num_images // (2 * num_shown) for part in range(num_shown)]
-
-
 def read(split: Split, predictions: Path, num_panels: int) -> list[Panel]:
     """Reads the chosen images of a split and their predicted label maps.
 
     Raises:
         ValueError: a prediction is no label map, or not one of its image's size; names the file.
     """
-    return [_read_one(split, index, predictions) for index in choose(len(split), num_panels)]
+    return [_read_one(split, index, predictions) for index in splits.spread(len(split), num_panels)]
+
+
+def draw_folder(split: Split, predictions: Path, path: Path) -> None:
+    """Draws the images of a split that a folder has predictions of, in the split's order."""
+    predicted = {file.stem for file in predictions.glob("*.png")}
+    chosen = [i for i, image_id in enumerate(split.image_ids) if image_id in predicted]
+    draw([_read_one(split, index, predictions) for index in chosen], split.classes, path)
 
 
 def draw(panels: Sequence[Panel], classes: Classes, path: Path) -> None:

@@ -14,13 +14,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline import params
 
-Log = Callable[[int, Mapping[str, float]], None]
+
+class Log(Protocol):
+    """Shows an iteration's metrics, and the label maps in a folder as pictures."""
+
+    def __call__(
+        self, iteration: int, metrics: Mapping[str, float], panels: Path | None = None
+    ) -> None:
+        """Takes microseconds, and neither waits nor fails."""
+
 
 # Points wait here for a relay that is slow to read; beyond this they are left to `publish`.
 _BACKLOG_BYTES = 16 << 20
@@ -31,16 +39,23 @@ _CLOSE_SECONDS = 15.0
 _PROJECT = Path(__file__).resolve().parents[2]
 
 
+def show_nothing(iteration: int, metrics: Mapping[str, float], panels: Path | None = None) -> None:
+    """The `Log` of who is not to be shown."""
+
+
 @contextlib.contextmanager
-def live_run(params_file: Path, key: str, *, checkpoint: Path, history: Path) -> Iterator[Log]:
+def live_run(
+    params_file: Path, key: str, training: Path, *, checkpoint: Path, history: Path
+) -> Iterator[Log]:
     """Shows a training as a run; yields the function that logs one iteration's metrics.
 
-    That function takes microseconds and neither waits nor fails, whatever becomes of MLflow. At
-    the block's end the run is FINISHED, after an exception FAILED, after Ctrl-C or an exit KILLED.
+    A training that goes on after an interruption goes on in its run. At the block's end the run is
+    FINISHED, after an exception FAILED, after Ctrl-C or an exit KILLED.
 
     Args:
         params_file: params.yaml; the model's entry is shown as the run's params.
         key: of the model.
+        training: folder of the training's states; its name is the same after an interruption.
         checkpoint: written by the end of the block.
         history: likewise.
     """
@@ -49,16 +64,18 @@ def live_run(params_file: Path, key: str, *, checkpoint: Path, history: Path) ->
         "key": key,
         "entry": params.load(params_file, f"models.{key}", dict[str, Any]),
         "pid": os.getpid(),
+        "training": training.name,
     }
     outs = {"checkpoint": str(checkpoint.absolute()), "history": str(history.absolute())}
     relay, pipe = _start_relay()
     backlog = bytearray(_line(start))
     _write(pipe, backlog)
 
-    def log(iteration: int, metrics: Mapping[str, float]) -> None:
+    def log(iteration: int, metrics: Mapping[str, float], panels: Path | None = None) -> None:
         if len(backlog) < _BACKLOG_BYTES:
             values = {name: float(value) for name, value in metrics.items()}
-            backlog.extend(_line([iteration, time.time_ns() // 10**6, values]))
+            shown = str(panels.absolute()) if panels else None
+            backlog.extend(_line([iteration, time.time_ns() // 10**6, values, shown]))
         _write(pipe, backlog)
 
     end = {"status": "KILLED"}

@@ -8,9 +8,11 @@ import json
 import os
 import queue
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,17 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 
 from pipeline import files
+from pipeline.report import panels as drawing
+from pipeline.splits import Split
 from pipeline.tracking import identity, live, owner, provenance, store
 
 # A batch per so many seconds: a call per iteration costs the store more than the training does.
 _BATCH_SECONDS = 5.0
 _RETRY_SECONDS = 30.0
+
+# The tag that names the folder of a training's states: the same after an interruption.
+_TRAINING = "live.training"
+_NOTE = "mlflow.note.content"
 
 
 def main() -> None:
@@ -42,17 +50,18 @@ def relay(lines: Iterable[str]) -> None:
     threading.Thread(target=_read, args=(lines, messages), daemon=True).start()
     process = owner.tag(start["pid"])
     points: list[Metric] = []
-    run: tuple[MlflowClient, Run] | None = None
+    panels: list[Path] = []
+    live_run: _LiveRun | None = None
     wait, told = 0.0, False
     while True:
-        end = _gather(messages, points, wait)
+        end = _gather(messages, points, panels, wait)
         wait = _BATCH_SECONDS
         try:
             with store.reporting():
-                client, there = run = run or _create(start, process)
-                store.log_metrics(client, there.info.run_id, points)
+                live_run = live_run or _open(start, process)
+                live_run.log(points, panels)
                 if end:
-                    _end(client, there, start, end)
+                    _end(live_run, start, end)
         except ConnectionError as error:
             if not told:
                 live.tell(str(error))
@@ -69,9 +78,9 @@ def _read(lines: Iterable[str], messages: "queue.SimpleQueue[Any]") -> None:
 
 
 def _gather(
-    messages: "queue.SimpleQueue[Any]", points: list[Metric], seconds: float
+    messages: "queue.SimpleQueue[Any]", points: list[Metric], panels: list[Path], seconds: float
 ) -> dict[str, str] | None:
-    """Collects points for some seconds, or until the message that ends the run; returns that."""
+    """Collects for some seconds, or until the message that ends the run; returns that."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -80,28 +89,87 @@ def _gather(
             return None
         if isinstance(message, dict):
             return message
-        iteration, timestamp, metrics = message
+        iteration, timestamp, metrics, shown = message
         points += [Metric(name, value, timestamp, iteration) for name, value in metrics.items()]
+        if shown:
+            panels.append(Path(shown))
 
 
-def _create(start: dict[str, Any], process: str) -> tuple[MlflowClient, Run]:
-    """Creates the training's run, or finds it where the answer to that was lost."""
+@dataclass(frozen=True)
+class _LiveRun:
+    """A run in MLflow, and what it had when this process came to it.
+
+    Attributes:
+        client: of the store.
+        run: as it was then.
+        last_steps: of each metric, the last step that was there; all up to it is there.
+        data: the split that panels show images of.
+    """
+
+    client: MlflowClient
+    run: Run
+    last_steps: dict[str, int]
+    data: Path
+
+    def log(self, points: list[Metric], panels: list[Path]) -> None:
+        """Logs what is new; what is logged is taken out of the lists."""
+        run_id = self.run.info.run_id
+        points[:] = [p for p in points if p.step > self.last_steps.get(p.key, -1)]
+        store.log_metrics(self.client, run_id, points)
+        while panels:
+            with tempfile.TemporaryDirectory() as folder:
+                picture = Path(folder) / f"{panels[0].name}.png"
+                drawing.draw_folder(Split(self.data), panels[0], picture)
+                if picture.exists():
+                    self.client.log_artifact(run_id, str(picture), "panels")
+            del panels[0]
+
+
+def _open(start: dict[str, Any], process: str) -> _LiveRun:
+    """Finds the run that this training was shown as before an interruption, or creates one."""
     client = store.open_client()
     experiment_id = store.open_experiment(client, start["experiment"])
-    found = store.find(client, experiment_id, f"tags.`{owner.TAG}` = '{process}'")
-    if not found:
-        tags = identity.tags("model", start["key"]) | provenance.origin(Path.cwd())
-        tags[owner.TAG] = process
-        title = provenance.title(identity.stage("model", start["key"]), tags)
-        found = [client.create_run(experiment_id, tags=tags, run_name=title)]
-    params = identity.flatten(start["entry"])
-    client.log_batch(found[0].info.run_id, params=[Param(*item) for item in params.items()])
-    return client, found[0]
-
-
-def _end(client: MlflowClient, run: Run, start: dict[str, Any], end: dict[str, str]) -> None:
-    """Ends the run; one that has made the bytes of an earlier run is that run, and goes."""
+    run = _interrupted(client, experiment_id, start) or _create(
+        client, experiment_id, start, process
+    )
     run_id = run.info.run_id
+    client.set_tag(run_id, owner.TAG, process)
+    client.update_run(run_id, status="RUNNING")
+    if _NOTE in run.data.tags:  # why it ended before
+        client.delete_tag(run_id, _NOTE)
+    params = identity.flatten(start["entry"])
+    client.log_batch(run_id, params=[Param(*item) for item in params.items()])
+    last_steps = {
+        name: max(point.step for point in client.get_metric_history(run_id, name))
+        for name in run.data.metrics
+    }
+    return _LiveRun(client, run, last_steps, Path(start["entry"]["validation"]["data"]))
+
+
+def _interrupted(client: MlflowClient, experiment_id: str, start: dict[str, Any]) -> Run | None:
+    """The latest run of this training's folder that has not come to its end."""
+    name = start["training"]
+    found = store.find(client, experiment_id, f"tags.`{_TRAINING}` = '{name}'")
+    unfinished = [run for run in found if identity.TAG not in run.data.tags]
+    params = identity.flatten(start["entry"])
+    fitting = [run for run in unfinished if run.data.params.items() <= params.items()]
+    return fitting[-1] if fitting else None
+
+
+def _create(client: MlflowClient, experiment_id: str, start: dict[str, Any], process: str) -> Run:
+    """Creates the training's run, or finds it where the answer to that was lost."""
+    found = store.find(client, experiment_id, f"tags.`{owner.TAG}` = '{process}'")
+    if found:
+        return found[0]
+    tags = identity.tags("model", start["key"]) | provenance.origin(Path.cwd())
+    tags |= {owner.TAG: process, _TRAINING: start["training"]}
+    title = provenance.title(identity.stage("model", start["key"]), tags)
+    return client.create_run(experiment_id, tags=tags, run_name=title)
+
+
+def _end(live_run: _LiveRun, start: dict[str, Any], end: dict[str, str]) -> None:
+    """Ends the run; one that has made the bytes of an earlier run is that run, and goes."""
+    client, run, run_id = live_run.client, live_run.run, live_run.run.info.run_id
     if end["status"] == "FINISHED":
         md5s = {role: files.digest(Path(end[role]), "md5") for role in ("checkpoint", "history")}
         params = identity.flatten(start["entry"])
@@ -112,7 +180,7 @@ def _end(client: MlflowClient, run: Run, start: dict[str, Any], end: dict[str, s
             return
         client.set_tag(run_id, identity.TAG, this)
     if "error" in end:
-        client.set_tag(run_id, "mlflow.note.content", end["error"][:1000])
+        client.set_tag(run_id, _NOTE, end["error"][:1000])
     client.set_terminated(run_id, end["status"])
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from pipeline.tracking.identity import flatten, identity, stage
 from pipeline.tracking.provenance import File, read
 
 _SCORES = ("miou", "pixel_accuracy", "mean_class_accuracy")
+
+# What a history's values are called in MLflow, if not train/...
+_NAMES = {"validation_miou": "val/miou"}
 
 # Metric -> step -> value.
 Curves = dict[str, dict[int, float]]
@@ -150,7 +154,10 @@ def _history(path: Path) -> Curves:
                 f"{path}:{number}: no JSON object with an iteration: {line}"
             ) from error
         for name, value in point.items():
-            curves.setdefault(f"train/{name}", {})[iteration] = value
+            curves.setdefault(_NAMES.get(name, f"train/{name}"), {})[iteration] = value
+    if validated := curves.get("val/miou"):
+        best = accumulate(validated.values(), max)
+        curves["best/miou"] = dict(zip(validated, best, strict=True))
     return curves
 
 

@@ -1,9 +1,10 @@
-"""The `training` section of a model: the recipe, to the last number."""
+"""The `training` and `validation` sections of a model: the recipe, to the last number."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pipeline.model.config import Network
 from pipeline.params import Config
 
 Positive = Annotated[float, Field(gt=0.0)]
@@ -15,8 +16,14 @@ class Training(Config):
     Attributes:
         seed: of the new layers, the order of images and their augmentation.
         max_iterations: number of updates.
-        batch_size: images per update; with trainable batch norm one image would leave the
-            image-pooling branch a single value per channel, which has no variance.
+        batch_size: images per update, over all devices.
+        accumulation_steps: parts that a device's share of a batch is computed in, one after the
+            other, for devices of little memory. The gradient is that of the whole batch; batch
+            normalisation that is trained sees a part at a time, as if the batch were smaller.
+        batch_norm: what becomes of batch normalisation. "trained": statistics of the images of
+            one device, as the authors' released code has them. "synchronised": of all devices.
+            "frozen_statistics": those of the start weights, while gamma and beta are trained (the
+            authors' fine_tune_batch_norm=False). "frozen": gamma and beta stay too (v3+ Sec. 4.3).
         crop_size: side of the square training crop, k * output_stride + 1 pixels.
         scales: factors of which one is drawn for each image.
         flip_probability: of a left-right flip.
@@ -31,7 +38,9 @@ class Training(Config):
 
     seed: Annotated[int, Field(ge=0)]
     max_iterations: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=2)]
+    batch_size: Annotated[int, Field(ge=1)]
+    accumulation_steps: Annotated[int, Field(ge=1)]
+    batch_norm: Literal["trained", "synchronised", "frozen_statistics", "frozen"]
     crop_size: Annotated[int, Field(ge=1)]
     scales: Annotated[list[Positive], Field(min_length=1)]
     flip_probability: Annotated[float, Field(ge=0.0, le=1.0)]
@@ -42,3 +51,48 @@ class Training(Config):
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
     weight_decay: Annotated[float, Field(ge=0.0)]
     precision: Literal["float32", "bfloat16"]
+
+
+class Validation(Config):
+    """How a network is watched while it is trained. No weight depends on it.
+
+    Attributes:
+        data: the split that mIoU is computed over.
+        every_iterations: how often; 0 is never.
+        height: nominal height that every image is padded to, k * output_stride + 1 pixels.
+        width: nominal width, likewise.
+        panels: number of images, spread over the split, that are shown with their prediction.
+    """
+
+    data: str
+    every_iterations: Annotated[int, Field(ge=0)]
+    height: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=1)]
+    panels: Annotated[int, Field(ge=0)]
+
+
+def part_mistake(network: Network, training: Training, *, num_devices: int) -> str | None:
+    """What is wrong with the parts that a batch is computed in, or None.
+
+    The image-level branch of ASPP has one value for each image and channel: of a single image the
+    batch normalisation after it has no variance.
+    """
+    parts = num_devices * training.accumulation_steps
+    if training.batch_size % parts:
+        return (
+            f"batch_size: {training.batch_size} images cannot be split into {parts} equal parts "
+            f"(accumulation_steps: {training.accumulation_steps}, on {num_devices} devices; "
+            "CUDA_VISIBLE_DEVICES says which are used)"
+        )
+    seen = training.batch_size // parts
+    if training.batch_norm == "synchronised":
+        seen *= num_devices
+    is_trained = training.batch_norm in ("trained", "synchronised")
+    if seen == 1 and is_trained and network.aspp is not None and network.aspp.image_pooling:
+        return (
+            f"batch_size: {training.batch_size} in {parts} parts leaves batch normalisation one "
+            "image at a time, of which image pooling gives one value per channel: enlarge "
+            "batch_size, take fewer accumulation_steps or devices, set batch_norm to synchronised "
+            "(several devices) or frozen, or network.aspp.image_pooling to false"
+        )
+    return None

@@ -11,13 +11,26 @@ from pipeline.model.config import Network
 from pipeline.model.deeplab import DeepLab
 from pipeline.splits import Split
 from pipeline.training import memory, recipe
-from pipeline.training.config import Training
+from pipeline.training.config import Training, part_mistake
+from pipeline.training.interruption import Requested
+from pipeline.training.keeper import Keeper
+from pipeline.training.team import Team, accumulating
 
 # Reading a loss waits for the device. A CPU has nothing to wait for; a GPU should not each time.
 _ITERATIONS_PER_READ = {"cpu": 1, "cuda": 20}
 
 # One iteration's numbers: iteration, loss, learning rate.
 Log = Callable[[int, float, float], None]
+# Is given the network after so many updates; may leave it in evaluation mode.
+Validate = Callable[[DeepLab, int], None]
+
+
+class EndedEarlyError(SystemExit):
+    """The training was asked to end, and has kept its state. As the shell has it, 128 + signal."""
+
+    def __init__(self, number: int) -> None:
+        """`number` is the signal's."""
+        super().__init__(128 + number)
 
 
 def train(
@@ -26,34 +39,56 @@ def train(
     training: Training,
     split: Split,
     *,
-    device: torch.device,
+    team: Team,
+    keeper: Keeper,
+    interruption: Requested,
     log: Log,
-) -> None:
-    """Trains `model` in place; it ends on `device`.
+    validate: Validate,
+    validate_every: int,
+) -> DeepLab:
+    """Trains a network on this process's device, together with the team's others.
 
     Args:
         model: filled with its start weights.
         network: its description; gives mean and std of the images.
         training: the recipe.
         split: the images.
-        device: where to compute. On a CPU equal inputs give equal bits for a given thread count.
+        team: who trains. On a CPU equal inputs give equal bits for a given number of threads.
+        keeper: knows where to go on, and is given the state every so often.
+        interruption: says whether to end early.
         log: called once for every iteration, in order.
+        validate: called every so many iterations and after the last.
+        validate_every: so many; 0 is never.
+
+    Returns:
+        The trained network.
 
     Raises:
-        ArithmeticError: the loss is not finite.
+        ArithmeticError: the loss is not finite; the last state kept is from before.
+        EndedEarlyError: as asked for.
         ValueError: a damaged image.
+        TimeoutError: an image cannot be read.
     """
     # ---- network, optimiser, data
+    if mistake := part_mistake(network, training, num_devices=team.size):
+        raise ValueError(mistake)
+    device = team.device
     if device.type == "cpu":
         memory.keep_freed_pages()
     torch.use_deterministic_algorithms(device.type == "cpu")
     torch.backends.cudnn.benchmark = True  # crops are of one size
-    torch.manual_seed(training.seed)  # dropout
-    model.to(device).train()
+    model = recipe.prepare(model.to(device), training)
     optimiser = recipe.build_optimiser(model, training)
+    first_iteration = keeper.restore(model, optimiser)
+    parallel = team.parallel(model)
+    positions = team.share(training.batch_size)
+    part_size = len(positions) // training.accumulation_steps
+    parts = [slice(start, start + part_size) for start in range(0, len(positions), part_size)]
+    iterations = range(first_iteration, training.max_iterations)
     stream = batches.training_batches(
         split,
-        iterations=range(training.max_iterations),
+        iterations=iterations,
+        positions=positions,
         seed=training.seed,
         batch_size=training.batch_size,
         crop_size=training.crop_size,
@@ -61,7 +96,7 @@ def train(
         flip_probability=training.flip_probability,
     )
     unread: list[tuple[int, torch.Tensor, float]] = []
-    for iteration, batch in enumerate(stream):
+    for iteration, batch in zip(iterations, stream, strict=True):
         # ---- a single training step
         rate = recipe.learning_rate(iteration, training)
         recipe.set_learning_rate(optimiser, rate)
@@ -72,24 +107,56 @@ def train(
             network.std,
         )
         labels = batch.labels.to(device, non_blocking=True)
-        with torch.autocast(device.type, torch.bfloat16, training.precision == "bfloat16"):
-            logits = model(images)
-        loss = recipe.cross_entropy(logits, labels, split.classes.ignore_index)
-        loss.backward()  # type: ignore[no-untyped-call]
+        num_scored = team.sum((labels != split.classes.ignore_index).sum())
+        loss = torch.zeros((), device=device)
+        for part in parts:
+            recipe.set_dropout(model, training, iteration, positions[part])
+            with accumulating(parallel, is_last=part is parts[-1]):
+                with torch.autocast(device.type, torch.bfloat16, training.precision == "bfloat16"):
+                    logits = parallel(images[part])
+                part_loss = recipe.cross_entropy(
+                    logits, labels[part], split.classes.ignore_index, num_scored
+                )
+                # The team's gradients are averaged, where they should be added up.
+                (part_loss * team.size).backward()  # type: ignore[no-untyped-call]
+                loss += part_loss.detach()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
         # ---- once in a while: read the losses, stop when one is not finite
-        unread.append((iteration, loss.detach(), rate))
-        is_last = iteration + 1 == training.max_iterations
-        if len(unread) < _ITERATIONS_PER_READ[device.type] and not is_last:
+        num_done = iteration + 1
+        unread.append((iteration, loss, rate))
+        is_last = num_done == training.max_iterations
+        is_validated = validate_every > 0 and (num_done % validate_every == 0 or is_last)
+        if len(unread) < _ITERATIONS_PER_READ[device.type] and not (is_last or is_validated):
             continue
-        losses = torch.stack([loss for _, loss, _ in unread]).tolist()
+        losses = team.sum(torch.stack([loss for _, loss, _ in unread])).tolist()
         for (read_iteration, _, read_rate), value in zip(unread, losses, strict=True):
             if not math.isfinite(value):
                 raise ArithmeticError(
-                    f"the loss is {value} at iteration {read_iteration}: the learning rate "
-                    f"{read_rate:g} is probably too high for this network and data"
+                    _not_finite(value, read_iteration, read_rate, training, split)
                 )
             log(read_iteration, value, read_rate)
         unread = []
+        if is_validated:
+            validate(model, num_done)
+            recipe.set_mode(model, training)
+
+        # ---- keep the state, now and then and before an end
+        asked = team.maximum(interruption())
+        if keeper.is_due or is_last or asked:
+            keeper.save(num_done, model, optimiser)
+        if asked and not is_last:
+            keeper.part(num_done)
+            raise EndedEarlyError(asked)
+    return model
+
+
+def _not_finite(value: float, iteration: int, rate: float, training: Training, split: Split) -> str:
+    image_ids = batches.image_ids(
+        split, iteration, seed=training.seed, batch_size=training.batch_size
+    )
+    return (
+        f"the loss is {value} at iteration {iteration}: the learning rate {rate:g} is probably too "
+        f"high for this network and data; the batch was {', '.join(image_ids)}"
+    )

@@ -3,25 +3,60 @@
 Source: tensorflow/models research/deeplab, train.py and utils/train_utils.py (March 2018).
 """
 
+import numpy as np
 import torch
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipeline.model.deeplab import DeepLab
 from pipeline.training.config import Training
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, ignore_index: int) -> torch.Tensor:
-    """Mean cross-entropy over the batch's pixels that are not void; 0 when all are.
+def cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, ignore_index: int, num_scored: torch.Tensor
+) -> torch.Tensor:
+    """A part's share of the mean cross-entropy over a batch's pixels that are not void.
 
     Args:
         logits: (N, K, H, W) float32, upsampled to the labels' size: ground truth is never
             downsampled (v3 Sec. 4.1).
         labels: (N, H, W) int64.
         ignore_index: of void.
+        num_scored: the number of pixels in the whole batch that are not void.
     """
     total = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")
-    return total / (labels != ignore_index).sum().clamp(min=1)
+    return total / num_scored.clamp(min=1)
+
+
+def prepare(model: DeepLab, training: Training) -> DeepLab:
+    """Readies a network for training, as far as batch normalisation asks for it."""
+    if training.batch_norm == "synchronised":
+        # timm's, as its layers of batch normalisation and ReLU in one would lose the ReLU.
+        model = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    if training.batch_norm == "frozen":
+        for layer in _batch_norms(model):
+            layer.requires_grad_(requires_grad=False)
+    set_mode(model, training)
+    return model
+
+
+def set_mode(model: DeepLab, training: Training) -> None:
+    """Puts a network into training mode, save for batch normalisation that is frozen."""
+    model.train()
+    if training.batch_norm in ("frozen_statistics", "frozen"):
+        for layer in _batch_norms(model):
+            layer.eval()
+
+
+def set_dropout(model: DeepLab, training: Training, iteration: int, positions: range) -> None:
+    """Makes dropout a pure function of seed, iteration and each image's position in the batch."""
+    if model.aspp is not None:
+        model.aspp.dropout.seeds = [
+            int(np.random.SeedSequence((training.seed, iteration, k)).generate_state(1)[0])
+            for k in positions
+        ]
 
 
 def learning_rate(iteration: int, training: Training) -> float:
@@ -42,6 +77,8 @@ def build_optimiser(model: DeepLab, training: Training) -> torch.optim.SGD:
         part_multiplier = training.backbone_learning_rate_multiplier if in_backbone else 1.0
         for layer in part.modules():
             for name, parameter in layer.named_parameters(recurse=False):
+                if not parameter.requires_grad:
+                    continue
                 multiplier, weight_decay = part_multiplier, 0.0
                 if isinstance(layer, nn.Conv2d) and name == "bias":
                     multiplier *= training.bias_learning_rate_multiplier
@@ -58,6 +95,10 @@ def build_optimiser(model: DeepLab, training: Training) -> torch.optim.SGD:
         nesterov=False,
         fused=True,
     )
+
+
+def _batch_norms(model: DeepLab) -> list[nn.Module]:
+    return [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
 
 
 def _is_depthwise(layer: nn.Conv2d) -> bool:

@@ -1,0 +1,113 @@
+"""The memory of a training: its history line by line, and its state every so often.
+
+The leader of a team keeps both; the others are told where to go on. A state is saved only after
+the losses up to it have been read and found finite, so the last one is always a good one.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline import files
+from pipeline.training import states
+from pipeline.training.states import State
+from pipeline.training.team import Team
+
+# Seconds between two states; what a sudden death costs at most. A save of ResNet-101 takes about
+# one. The variable is for whoever wants it otherwise; no number depends on it.
+_SAVE_SECONDS = 300.0
+_VARIABLE = "DEEPLAB_SAVE_SECONDS"
+
+
+class Keeper:
+    """What is kept of a training in its folder; the leader alone has one."""
+
+    def __init__(self, team: Team, folder: Path | None, say: Callable[[str], None]) -> None:
+        """`folder` is from `scratch`, or None; `say` is told where the training goes on."""
+        self._team = team
+        self._folder = folder
+        self._say = say
+        self._seconds = float(os.environ.get(_VARIABLE, _SAVE_SECONDS))
+        self._saved_at = time.monotonic()
+
+    def restore(self, model: nn.Module, optimiser: torch.optim.SGD) -> int:
+        """Gives back the latest state, in every process; returns the iteration to go on with."""
+        state = None
+        if self._folder:
+            states.clear_partial(self._folder)
+            state = states.latest(self._folder, self._say)
+            with self._history.open("ab") as history:
+                history.truncate(state.history_bytes if state else 0)
+        if state:
+            states.restore(state.tensors, model, optimiser)
+            self._say(f"going on after iteration {state.iteration} ({self._folder})")
+        first = self._team.maximum(state.iteration if state else 0)
+        if first and self._team.size > 1:
+            self._share(model, optimiser)
+        return first
+
+    def record(self, record: dict[str, Any]) -> None:
+        """Adds a line to the history."""
+        if self._folder:
+            with self._history.open("a", encoding="utf-8") as history:
+                history.write(json.dumps(record) + "\n")
+
+    def best(self, name: str) -> float:
+        """The largest value of this name in the history, 0 where there is none."""
+        if not self._folder:
+            return 0.0
+        with self._history.open(encoding="utf-8") as history:
+            return max((json.loads(line).get(name, 0.0) for line in history), default=0.0)
+
+    def panels(self, iteration: int) -> Path:
+        """The folder for predictions that people look at while the training runs."""
+        folder = (self._folder or Path()) / "panels" / f"{iteration:09d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last state is old enough for another."""
+        return time.monotonic() - self._saved_at >= self._seconds
+
+    def save(self, iteration: int, model: nn.Module, optimiser: torch.optim.SGD) -> None:
+        """Keeps the state after so many updates, and the history up to it.
+
+        Raises:
+            OSError: the disk is full, or read-only; the state before is untouched.
+        """
+        if self._folder:
+            size = files.flush_to_disk(self._history)
+            states.save(self._folder, State(iteration, size, states.capture(model, optimiser)))
+        self._saved_at = time.monotonic()
+
+    def part(self, iteration: int) -> None:
+        """Says that the training ends before its time, and how it goes on."""
+        self._say(
+            f"ended by a signal after iteration {iteration}; the same command goes on from there"
+        )
+
+    def hand_over(self, history: Path) -> None:
+        """Writes the history to where it belongs, atomically."""
+        with files.atomic_file(history) as partial:
+            shutil.copyfile(self._history, partial)
+
+    @property
+    def _history(self) -> Path:
+        return (self._folder or Path()) / "history.jsonl"
+
+    def _share(self, model: nn.Module, optimiser: torch.optim.SGD) -> None:
+        """Momentum comes from the leader; weights do when the network is made parallel."""
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                buffer = optimiser.state[parameter].setdefault(
+                    "momentum_buffer", torch.zeros_like(parameter)
+                )
+                self._team.from_leader(buffer)

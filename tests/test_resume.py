@@ -1,0 +1,322 @@
+"""A training that is killed, starved of disk or told to end goes on to the same bytes."""
+
+import functools
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import synthetic
+import yaml
+
+from pipeline import files
+from pipeline.originals import random_weights
+from pipeline.training import scratch, states
+from pipeline.training.states import State
+from stages import train
+
+NUM_ITERATIONS = 8
+# Forked from a process that has imported everything, so that each of many trainings starts at once.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["stages.train"])
+
+
+def run(folder, save_seconds="0"):
+    """Trains in a folder of its own, as the stage does, on a machine without MLflow."""
+    os.chdir(folder)
+    os.environ["DEEPLAB_SAVE_SECONDS"] = save_seconds
+    sys.modules["mlflow"] = None
+    data = Path("data/two.arrow")
+    sys.stderr = Path("stderr.txt").open("a", buffering=1)  # noqa: SIM115 (until the process ends)
+    out = (Path("checkpoints/a.safetensors"), Path("history/a.jsonl"))
+    train.main("a", Path("params.yaml"), data, Path("archives/test_resnet"), data, *out)
+
+
+def started(folder, **options):
+    process = SERVER.Process(target=functools.partial(run, folder, **options))
+    process.start()
+    return process
+
+
+def finish(folder):
+    process = started(folder)
+    process.join(120)
+    assert process.exitcode == 0
+
+
+def results(folder):
+    return [
+        files.digest(folder / path, "sha256")
+        for path in ("checkpoints/a.safetensors", "history/a.jsonl")
+    ]
+
+
+def make_project(folder, **training):
+    (folder / "archives").mkdir(parents=True)
+    synthetic.write_split(folder / "data/two.arrow", [(33, 40), (25, 21)])
+    (folder / "archives/test_resnet").write_bytes(random_weights.generate("test_resnet", 0))
+    model = {
+        "desc": "A model",
+        "network": synthetic.NETWORK,
+        "training": synthetic.TRAINING | {"max_iterations": NUM_ITERATIONS} | training,
+        "validation": synthetic.VALIDATION | {"every_iterations": 3},
+    }
+    document = {"models": {"a": model}, "mlflow": {"experiment": "tests"}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(document))
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """What comes out of a training that nobody disturbs."""
+    finish(make_project(tmp_path_factory.mktemp("first") / "project"))  # warms the server up
+    folder = make_project(tmp_path_factory.mktemp("uninterrupted") / "project")
+    started_at = time.monotonic()
+    finish(folder)
+    return results(folder), time.monotonic() - started_at
+
+
+def history(folder):
+    lines = (folder / "history/a.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def only_scratch(folder):
+    (found,) = (folder / "scratch").iterdir()
+    return found
+
+
+def saved(folder):
+    """States, the newest first."""
+    return sorted(only_scratch(folder).glob("state-*"), reverse=True)
+
+
+def said(folder):
+    return (folder / "stderr.txt").read_text()
+
+
+def interrupt(folder, condition, number):
+    """Starts a training and sends it a signal as soon as a condition holds."""
+    process = started(folder)
+    deadline = time.monotonic() + 60
+    while process.is_alive() and time.monotonic() < deadline and not condition():
+        time.sleep(0.001)
+    os.kill(process.pid, number)
+    process.join(60)
+    return process.exitcode
+
+
+def has_states(folder, count):
+    return lambda: len(list(folder.glob("scratch/*/state-*"))) >= count
+
+
+def test_a_training_killed_at_random_points_ends_with_the_same_bytes(tmp_path, uninterrupted):
+    expected, seconds = uninterrupted
+    points = random.Random(0)
+    num_points = int(os.environ.get("DEEPLAB_KILLS", "4"))
+    killed = 0
+    for number in range(num_points):
+        folder = make_project(tmp_path / str(number))
+        for _ in range(2):
+            process = started(folder)
+            process.join(points.uniform(0.2, 1.0) * seconds)
+            killed += process.is_alive()
+            process.kill()
+            process.join()
+        finish(folder)
+        assert results(folder) == expected
+    assert killed > 0
+
+
+def test_a_training_killed_within_a_save_ends_with_the_same_bytes(project, uninterrupted):
+    def is_saving():
+        return has_states(project, 1)() and any(project.glob("scratch/*/.state-*.partial"))
+
+    assert interrupt(project, is_saving, signal.SIGKILL) == -signal.SIGKILL
+    finish(project)
+    assert results(project) == uninterrupted[0]
+    assert not list(project.glob("scratch/*/.*.partial"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_told_to_end_keeps_its_state_and_says_how_it_goes_on(
+    project, uninterrupted, number
+):
+    status = interrupt(project, has_states(project, 1), number)
+    assert status == 128 + number
+    assert "ended by a signal after iteration" in said(project)
+    assert not list(project.glob("checkpoints/*"))
+    finish(project)
+    assert "going on after iteration" in said(project)
+    assert results(project) == uninterrupted[0]
+
+
+def test_every_iteration_stands_in_the_history_once(project):
+    interrupt(project, has_states(project, 2), signal.SIGKILL)
+    finish(project)
+    losses = [record["iteration"] for record in history(project) if "loss" in record]
+    validated = [record["iteration"] for record in history(project) if "loss" not in record]
+    assert losses == list(range(NUM_ITERATIONS))
+    assert validated == [3, 6, NUM_ITERATIONS]
+
+
+def test_a_finished_training_is_not_trained_again(project, uninterrupted):
+    finish(project)
+    (project / "checkpoints/a.safetensors").unlink()
+    finish(project)
+    assert f"going on after iteration {NUM_ITERATIONS}" in said(project)
+    assert results(project) == uninterrupted[0]
+
+
+def change_params(folder, change):
+    document = yaml.safe_load((folder / "params.yaml").read_text())
+    change(document["models"]["a"])
+    (folder / "params.yaml").write_text(yaml.safe_dump(document))
+
+
+def test_what_does_not_determine_a_training_does_not_restart_it(project):
+    interrupt(project, has_states(project, 2), signal.SIGKILL)
+    change_params(project, lambda model: model["validation"].update(every_iterations=0, panels=0))
+    finish(project)
+    assert "going on after iteration" in said(project)
+
+
+def test_another_learning_rate_is_another_training_and_says_so(project):
+    finish(project)
+    change_params(project, lambda model: model["training"].update(base_learning_rate=0.01))
+    finish(project)
+    assert "is of another training, and is not needed" in said(project)
+    assert len(list((project / "scratch").iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"torn"])
+def test_a_damaged_state_is_passed_over_for_the_one_before_and_that_is_said(
+    project, uninterrupted, damage
+):
+    interrupt(project, has_states(project, 2), signal.SIGKILL)
+    newest, before = saved(project)
+    newest.write_bytes(damage + newest.read_bytes()[: -100 if damage else 0])
+    finish(project)
+    assert f"{newest.name}: damaged (its bytes are not those that were written)" in said(project)
+    assert f"going on after iteration {int(before.name[6:15])} " in said(project)
+    assert results(project) == uninterrupted[0]
+
+
+def test_only_damaged_states_start_the_training_from_its_beginning(project, uninterrupted):
+    interrupt(project, has_states(project, 2), signal.SIGKILL)
+    for path in saved(project):
+        path.write_bytes(b"")
+    finish(project)
+    assert results(project) == uninterrupted[0]
+
+
+def test_a_second_process_is_refused(project):
+    process = started(project)
+    while not has_states(project, 1)():
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGSTOP)
+    second = started(project)
+    second.join(60)
+    os.kill(process.pid, signal.SIGCONT)
+    process.join(60)
+    assert (process.exitcode, second.exitcode) == (0, 1)
+    assert f"a is being trained by another process (process {process.pid} on " in said(project)
+
+
+def test_a_trainer_whose_dvc_is_killed_keeps_its_state_and_ends(project):
+    """A process in DVC's place, a shell below it as DVC has, and the stage below that."""
+    make_endless = {"max_iterations": 100_000}
+    change_params(project, lambda model: model["training"].update(make_endless))
+    command = (
+        f"{sys.executable} -m stages.train a params.yaml data/two.arrow archives/test_resnet "
+        "data/two.arrow checkpoints/a.safetensors history/a.jsonl; true"
+    )
+    in_its_place = "import subprocess, sys; subprocess.run(['/bin/sh', '-c', sys.argv[1]])"
+    environment = {"DVC_ROOT": str(project), "DEEPLAB_SAVE_SECONDS": "0"}
+    environment["PYTHONPATH"] = str(Path(train.__file__).parents[1])
+    with (project / "stderr.txt").open("w") as stderr:
+        starter = subprocess.Popen(
+            [sys.executable, "-c", in_its_place, command],
+            cwd=project,
+            env=os.environ | environment,
+            stderr=stderr,
+        )
+    deadline = time.monotonic() + 120
+    while not has_states(project, 1)() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    starter.kill()
+    starter.wait()
+    while "ended by a signal" not in said(project) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "ended by a signal after iteration" in said(project)
+    (lock,) = project.glob("scratch/*/lock")
+    pid = int(lock.read_text().split()[1])
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def mount(place, *options):
+    return subprocess.run(["mount", *options, str(place)], capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system that has room for one state, not for two."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if not mount(place, "-t", "tmpfs", "-o", "size=6m", "none"):
+        pytest.skip("mounting a small disk takes root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_ends_the_training_and_leaves_the_state_before(
+    project, small_disk, uninterrupted
+):
+    (project / "scratch").symlink_to(small_disk)
+    process = started(project)
+    process.join(60)
+    assert process.exitcode == 1
+    assert "No space left on device" in said(project)
+    (kept,) = saved(project)
+    assert mount(small_disk, "-o", "remount,size=60m")
+    finish(project)
+    assert f"going on after iteration {int(kept.name[6:15])} " in said(project)
+    assert results(project) == uninterrupted[0]
+
+
+# States by themselves
+
+
+def test_the_last_two_states_are_kept(tmp_path):
+    for iteration in (1, 2, 3):
+        states.save(tmp_path, State(iteration, 0, {}))
+    assert [path.name[:15] for path in sorted(tmp_path.iterdir())] == [
+        "state-000000002",
+        "state-000000003",
+    ]
+
+
+def test_a_folder_without_states_has_no_latest(tmp_path):
+    assert states.latest(tmp_path, print) is None
+
+
+def test_a_training_is_determined_by_its_code(project, monkeypatch):
+    arguments = (synthetic.network(), synthetic.training())
+    paths = (project / "data/two.arrow", project / "archives/test_resnet")
+    before = scratch.determinants(*arguments, *paths)
+    monkeypatch.setattr(scratch, "_CODE", ("data", "model"))
+    after = scratch.determinants(*arguments, *paths)
+    assert [name for name in before if before[name] != after[name]] == ["code"]
