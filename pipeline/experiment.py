@@ -14,13 +14,16 @@ from pipeline import params
 from pipeline.evaluation.config import Evaluation
 from pipeline.inference.config import Inference
 from pipeline.model.config import Network
-from pipeline.originals.config import Archive, Trainaug, Voc
+from pipeline.originals.config import Archive, Custom, Trainaug, Voc
 from pipeline.params import Config
 from pipeline.report.config import Report
 from pipeline.training.config import Training
 
 # A key is part of paths, of DVC's stage names and of its dotted parameter names.
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+$")]
+
+
+_CUSTOM_SPLITS = {f"data/custom/{split}.arrow" for split in ("train", "val")}
 
 
 class Model(Config):
@@ -77,6 +80,7 @@ class Experiment(Config):
     archives: dict[Key, Archive]
     voc: dict[Key, Voc]
     trainaug: dict[Key, Trainaug]
+    custom: dict[Key, Custom]
     models: Annotated[dict[Key, Model], Field(min_length=1)]
     rows: Annotated[dict[Key, Row], Field(min_length=1)]
     report: Report
@@ -103,6 +107,7 @@ def _mistakes(experiment: Experiment) -> list[str]:
         *(m for key, row in experiment.rows.items() for m in _row_mistakes(key, row, experiment)),
         *_start_mistakes(experiment),
         *_data_mistakes(experiment),
+        *(m for custom in experiment.custom.values() for m in _custom_mistakes(custom, experiment)),
     ]
 
 
@@ -118,6 +123,10 @@ def _source_mistakes(experiment: Experiment) -> list[str]:
             mistakes.append(f"{section}: {count} archives, but all would write the same splits")
     if experiment.trainaug and not experiment.voc:
         mistakes.append("trainaug: needs VOC train and val, but voc lists no archive")
+    if len(experiment.custom) > 1:
+        mistakes.append(
+            f"custom: {len(experiment.custom)} data sets, but all would write the same splits"
+        )
     return mistakes
 
 
@@ -180,12 +189,29 @@ def _data_mistakes(experiment: Experiment) -> list[str]:
         known |= {f"data/voc/{split}.arrow" for split in ("train", "val", "trainval")}
     if experiment.trainaug:
         known.add("data/voc/trainaug.arrow")
+    if experiment.custom:
+        known |= _CUSTOM_SPLITS
     entries = [(f"models.{key}", model.data) for key, model in experiment.models.items()]
     entries += [(f"rows.{key}", row.data) for key, row in experiment.rows.items()]
     return [
         f"{place}.data: {data!r} is not one of {_listed(known)}"
         for place, data in entries
         if data not in known
+    ]
+
+
+def _custom_mistakes(custom: Custom, experiment: Experiment) -> list[str]:
+    """Images of the largest size that is allowed must fit into the rows that predict them."""
+    return [
+        f"rows.{key}.inference.{side}: {size} is less than the {largest} that max_{side} of custom "
+        f"allows images to have"
+        for key, row in experiment.rows.items()
+        if row.data in _CUSTOM_SPLITS
+        for side, size, largest in (
+            ("height", row.inference.height, custom.max_height),
+            ("width", row.inference.width, custom.max_width),
+        )
+        if size < largest
     ]
 
 
