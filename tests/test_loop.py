@@ -20,7 +20,7 @@ def build(**changes):
     return deeplab.build(synthetic.network(**changes), num_classes=3, output_stride=16, seed=0)
 
 
-def train(split, *, model=None, network=None, **changes):
+def train(split, *, model=None, network=None, class_weights=None, **changes):
     """Trains; returns the network and (iteration, loss, learning rate) of each iteration."""
     model, logged = model or build(**(network or {})), []
     loop.train(
@@ -28,6 +28,7 @@ def train(split, *, model=None, network=None, **changes):
         synthetic.network(**(network or {})),
         synthetic.training(**changes),
         split,
+        class_weights=class_weights,
         device=CPU,
         log=lambda *numbers: logged.append(numbers),
     )
@@ -120,6 +121,14 @@ def test_a_training_is_what_a_slow_plain_loop_makes_of_the_same_batches(split):
         torch.testing.assert_close(tensor, plain.state_dict()[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
+def test_class_weights_steer_the_training(split):
+    _, plain = train(split, max_iterations=2)
+    _, equal = train(split, max_iterations=2, class_weights=[3.0, 3.0, 3.0])
+    model, _ = train(split, max_iterations=8, class_weights=[0.0, 0.0, 1.0])
+    assert [loss for _, loss, _ in equal] == pytest.approx([loss for _, loss, _ in plain], rel=1e-4)
+    assert model.classifier.bias.argmax() == 2
+
+
 def test_the_running_statistics_move_as_the_configured_momentum_says(split):
     momentum = {"head_batch_norm": {"eps": 0.00001, "momentum": 1.0}}
     model, _ = train(split, network=WITHOUT_DROPOUT | momentum, max_iterations=1)
@@ -154,6 +163,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_names_its_iteration(
             synthetic.network(),
             synthetic.training(base_learning_rate=1e30, max_iterations=10),
             split,
+            class_weights=None,
             device=CPU,
             log=lambda *numbers: logged.append(numbers),
         )

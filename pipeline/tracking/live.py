@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import params
+from pipeline.tracking.identity import legal
 
 Log = Callable[[int, Mapping[str, float]], None]
 
@@ -57,7 +58,7 @@ def live_run(params_file: Path, key: str, *, checkpoint: Path, history: Path) ->
 
     def log(iteration: int, metrics: Mapping[str, float]) -> None:
         if len(backlog) < _BACKLOG_BYTES:
-            values = {name: float(value) for name, value in metrics.items()}
+            values = {legal(name): float(value) for name, value in metrics.items()}
             backlog.extend(_line([iteration, time.time_ns() // 10**6, values]))
         _write(pipe, backlog)
 

@@ -1,13 +1,12 @@
 """What MLflow shows of a trained model and of a row, read from DVC's outs alone."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.tracking.identity import flatten, identity, stage
+from pipeline.tracking.identity import flatten, identity, legal, stage
 from pipeline.tracking.provenance import File, read
 
 _SCORES = ("miou", "pixel_accuracy", "mean_class_accuracy")
@@ -31,6 +30,7 @@ class Run:
         num_images: in the split.
         figures: name and file; the names are the same in all runs, so that MLflow compares them.
         trained: of a row, the run of its model.
+        warnings: of a row, what its evaluation warns of; a sentence each.
     """
 
     kind: str
@@ -43,6 +43,7 @@ class Run:
     num_images: int
     figures: dict[str, Path]
     trained: "Run | None"
+    warnings: list[str]
 
     @property
     def name(self) -> str:
@@ -78,6 +79,7 @@ def of_model(
         num_images=num_images,
         figures={},
         trained=None,
+        warnings=[],
     )
 
 
@@ -112,6 +114,7 @@ def of_row(
         num_images=num_images,
         figures={name: path for name, path in figures.items() if path.exists()},
         trained=trained,
+        warnings=summary["warnings"],
     )
 
 
@@ -130,7 +133,7 @@ def _history(path: Path) -> Curves:
                 f"{path}:{number}: no JSON object with an iteration: {line}"
             ) from error
         for name, value in point.items():
-            curves.setdefault(f"train/{name}", {})[iteration] = value
+            curves.setdefault(legal(f"train/{name}"), {})[iteration] = value
     return curves
 
 
@@ -139,7 +142,7 @@ def _scores(scores: Mapping[str, Any]) -> Curves:
 
 
 def _ious(iou_per_class: Mapping[str, float]) -> Curves:
-    return {f"iou/{_legal(name)}": {0: iou} for name, iou in iou_per_class.items()}
+    return {legal(f"iou/{name}"): {0: iou} for name, iou in iou_per_class.items()}
 
 
 def _trimap(points: Sequence[Mapping[str, Any]]) -> Curves:
@@ -147,8 +150,3 @@ def _trimap(points: Sequence[Mapping[str, Any]]) -> Curves:
         f"trimap/{name}": {point["trimap_width"]: point[name] for point in points}
         for name in ("miou", "pixel_accuracy")
     }
-
-
-def _legal(class_name: str) -> str:
-    """A class name as MLflow allows it in a metric's: letters, digits, spaces, `_` and `-`."""
-    return re.sub(r"[^\w\- ]", "_", class_name)

@@ -1,7 +1,7 @@
 """The training loop: one long, flat function."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -26,6 +26,7 @@ def train(
     training: Training,
     split: Split,
     *,
+    class_weights: Sequence[float] | None,
     device: torch.device,
     log: Log,
 ) -> None:
@@ -36,6 +37,7 @@ def train(
         network: its description; gives mean and std of the images.
         training: the recipe.
         split: the images.
+        class_weights: by `recipe.class_weights`.
         device: where to compute. On a CPU equal inputs give equal bits for a given thread count.
         log: called once for every iteration, in order.
 
@@ -60,6 +62,7 @@ def train(
         scales=training.scales,
         flip_probability=training.flip_probability,
     )
+    weights = None if class_weights is None else torch.tensor(class_weights, device=device)
     unread: list[tuple[int, torch.Tensor, float]] = []
     for iteration, batch in enumerate(stream):
         # ---- a single training step
@@ -74,7 +77,7 @@ def train(
         labels = batch.labels.to(device, non_blocking=True)
         with torch.autocast(device.type, torch.bfloat16, training.precision == "bfloat16"):
             logits = model(images)
-        loss = recipe.cross_entropy(logits, labels, split.classes.ignore_index)
+        loss = recipe.cross_entropy(logits, labels, split.classes.ignore_index, weights)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
