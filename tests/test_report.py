@@ -211,6 +211,17 @@ def test_the_text_table_is_aligned():
     ]
 
 
+def test_the_paper_has_no_column_where_no_row_has_a_counterpart(tmp_path):
+    text = table.as_text(table.frame([result("a")], PAPER))
+    assert text.splitlines() == [
+        "row   mIoU  pixel acc.",
+        "---  -----  ----------",
+        "a    50.00       90.00",
+    ]
+    for document in rendered([result("a")], tmp_path):
+        assert "paper mIoU" not in document
+
+
 def test_the_csv_reads_back(tmp_path):
     table.write(table.frame(pair(), PAPER), tmp_path)
     back = pd.read_csv(tmp_path / "table.csv")

@@ -97,7 +97,7 @@ def _results(results: Sequence[Result], paper: Paper) -> Section:
     return Section(
         "Results",
         [measured, *_comparability(results, paper)],
-        [Grid(header, described, num_text_columns=1)],
+        [Grid(header, described, num_text_columns=header.count(table.PAPERS_ROW))],
         [],
     )
 
