@@ -522,12 +522,16 @@ SECTION_MODEL = Custom.model_validate(SECTION)
 def test_no_damaged_file_ends_in_another_error(content, place, value, cut):
     damaged = bytearray(content)
     damaged[place % len(damaged)] = value
-    for read in (custom_pixels.image_size, custom_pixels.label_values):
+    for read in (custom_pixels.image_size, custom_pixels.label_values, _upright):
         mistakes = []
         custom._told(
             mistakes, _InMemory(bytes(damaged[:cut])), lambda c, r=read: r(SECTION_MODEL, c)
         )
         assert len(mistakes) <= 1
+
+
+def _upright(_, content):
+    return custom_pixels.upright(content)
 
 
 class _InMemory:

@@ -6,12 +6,13 @@ Source: Exif 2.3, tag 0x0112, for the orientation.
 import contextlib
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.label_map import LabelMap
 from pipeline.originals.config import VOID, Colours, Custom, Values
@@ -28,6 +29,15 @@ _LABEL_MODES_DESCRIBED = {
 
 _ORIENTATION = 0x0112  # EXIF's tag
 _ON_ITS_SIDE = range(5, 9)  # of its values
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_BIT_DEPTH = 24  # offset of that byte in a PNG
 
@@ -94,9 +104,10 @@ def label_values(custom: Custom, content: bytes) -> LabelMap:
 def upright(content: bytes) -> bytes:
     """The same bytes, or those of a PNG whose pixels stand as EXIF has the image displayed."""
     with _opened(content) as image:
-        if _turn(image) == 1:
+        turn = _turn(image)
+        if turn not in _TURNS:
             return content
-        turned = ImageOps.exif_transpose(_loaded(image))
+        turned = _loaded(image).transpose(_TURNS[turn])
         buffer = io.BytesIO()
         turned.convert("L" if image.mode == "L" else "RGB").save(buffer, "PNG", exif=b"")
         return buffer.getvalue()
@@ -110,9 +121,13 @@ def is_on_its_side(content: bytes) -> bool:
 
 @contextlib.contextmanager
 def _opened(content: bytes) -> Iterator[Image.Image]:
-    """Opens an image by its header; damage that shows later ends in a ValueError too."""
+    """Opens an image by its header.
+
+    Damage in EXIF alone is common and no matter here: Pillow's warnings of it are left out.
+    """
     try:
-        image = Image.open(io.BytesIO(content))
+        with warnings.catch_warnings(action="ignore"):
+            image = Image.open(io.BytesIO(content))
     except UnidentifiedImageError as error:
         raise ValueError("not an image that can be read") from error
     except _DAMAGE as error:
@@ -189,7 +204,8 @@ def _pixels(image: Image.Image, content: bytes) -> str:
 def _turn(image: Image.Image) -> int:
     """EXIF's orientation: 1 as stored, 2 to 4 mirrored or upside down, 5 to 8 on its side."""
     try:
-        turn = image.getexif().get(_ORIENTATION, 1)
+        with warnings.catch_warnings(action="ignore"):
+            turn = image.getexif().get(_ORIENTATION, 1)
     except _DAMAGE as error:
         raise ValueError(f"has damaged EXIF: {error}") from error
     return turn if turn in range(1, 9) else 1
