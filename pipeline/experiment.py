@@ -15,13 +15,16 @@ from pipeline.evaluation.config import Evaluation
 from pipeline.importing.config import Import
 from pipeline.inference.config import Inference
 from pipeline.model.config import Network
-from pipeline.originals.config import Archive, Trainaug, Voc
+from pipeline.originals.config import Archive, Custom, Trainaug, Voc
 from pipeline.params import Config
 from pipeline.report.config import Report
 from pipeline.training.config import Training, Validation, part_mistake
 
 # A key is part of paths, of DVC's stage names and of its dotted parameter names.
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+$")]
+
+
+_CUSTOM_SPLITS = {f"data/custom/{split}.arrow" for split in ("train", "val")}
 
 
 class Model(Config):
@@ -80,6 +83,7 @@ class Experiment(Config):
     archives: dict[Key, Archive]
     voc: dict[Key, Voc]
     trainaug: dict[Key, Trainaug]
+    custom: dict[Key, Custom]
     imports: dict[Key, Import]
     models: dict[Key, Model]
     rows: Annotated[dict[Key, Row], Field(min_length=1)]
@@ -108,6 +112,7 @@ def _mistakes(experiment: Experiment) -> list[str]:
         *(m for key, row in experiment.rows.items() for m in _row_mistakes(key, row, experiment)),
         *_start_mistakes(experiment),
         *_data_mistakes(experiment),
+        *(m for custom in experiment.custom.values() for m in _custom_mistakes(custom, experiment)),
     ]
 
 
@@ -123,6 +128,10 @@ def _source_mistakes(experiment: Experiment) -> list[str]:
             mistakes.append(f"{section}: {count} archives, but all would write the same splits")
     if experiment.trainaug and not experiment.voc:
         mistakes.append("trainaug: needs VOC train and val, but voc lists no archive")
+    if len(experiment.custom) > 1:
+        mistakes.append(
+            f"custom: {len(experiment.custom)} data sets, but all would write the same splits"
+        )
     return mistakes
 
 
@@ -228,6 +237,8 @@ def _data_mistakes(experiment: Experiment) -> list[str]:
         known |= {f"data/voc/{split}.arrow" for split in ("train", "val", "trainval")}
     if experiment.trainaug:
         known.add("data/voc/trainaug.arrow")
+    if experiment.custom:
+        known |= _CUSTOM_SPLITS
     entries = [(f"models.{key}", model.data) for key, model in experiment.models.items()]
     entries += [
         (f"models.{key}.validation", model.validation.data)
@@ -238,6 +249,21 @@ def _data_mistakes(experiment: Experiment) -> list[str]:
         f"{place}.data: {data!r} is not one of {_listed(known)}"
         for place, data in entries
         if data not in known
+    ]
+
+
+def _custom_mistakes(custom: Custom, experiment: Experiment) -> list[str]:
+    """Images of the largest size that is allowed must fit into the rows that predict them."""
+    return [
+        f"rows.{key}.inference.{side}: {size} is less than the {largest} that max_{side} of custom "
+        f"allows images to have"
+        for key, row in experiment.rows.items()
+        if row.data in _CUSTOM_SPLITS
+        for side, size, largest in (
+            ("height", row.inference.height, custom.max_height),
+            ("width", row.inference.width, custom.max_width),
+        )
+        if size < largest
     ]
 
 

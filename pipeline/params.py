@@ -61,18 +61,37 @@ def validate(path: Path, section: Any, type_: type[T], *key: str) -> T:
     try:
         return pydantic.TypeAdapter(type_).validate_python(section, strict=True)
     except pydantic.ValidationError as error:
-        raise ValueError("\n".join(_lines(error, path, key))) from None
+        raise ValueError("\n".join(_lines(error, path, section, key))) from None
 
 
-def _lines(error: pydantic.ValidationError, path: Path, key: tuple[str, ...]) -> list[str]:
+def _lines(
+    error: pydantic.ValidationError, path: Path, section: Any, key: tuple[str, ...]
+) -> list[str]:
     lines = []
     for mistake in error.errors(include_url=False):
-        where = ".".join(str(part) for part in (*key, *mistake["loc"]))
+        place = _place(section, mistake["loc"], is_missing=mistake["type"] == "missing")
+        where = ".".join(str(part) for part in (*key, *place))
         message = mistake["msg"].removeprefix("Value error, ")
         value = mistake["input"]
         shown = f" (found {value!r})" if isinstance(value, str | int | float | None) else ""
         lines.append(f"{path}: {where}: {message}{shown}")
     return lines
+
+
+def _place(section: Any, location: tuple[int | str, ...], *, is_missing: bool) -> list[int | str]:
+    """The keys on the way to a mistake, without pydantic's names for the members of a union."""
+    if is_missing:
+        return [*_place(section, location[:-1], is_missing=False), location[-1]]
+    place: list[int | str] = []
+    for part in location:
+        is_key = isinstance(section, dict) and part in section
+        is_index = isinstance(section, list) and isinstance(part, int)
+        if is_key or is_index:
+            section = section[part]
+            place.append(part)
+        elif part == "[key]":  # the mistake is in the key itself
+            place.append(part)
+    return place
 
 
 class _StrictLoader(yaml.SafeLoader):

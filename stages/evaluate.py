@@ -1,5 +1,6 @@
 """Scores one row's predicted label maps: mIoU (the tables) and the trimap curve (Fig. 5)."""
 
+import sys
 from pathlib import Path
 
 from tqdm import tqdm
@@ -29,8 +30,11 @@ def main(
         ignore_index=split.classes.ignore_index,
         max_trimap_width=evaluation.max_trimap_width,
     )
-    files.write_json(scores_file, scores.summary(counts, split.classes.names, len(split)))
+    summary = scores.summary(counts, split.classes.names, len(split), evaluation)
+    files.write_json(scores_file, summary)
     files.write_json(trimap_file, scores.trimap_curve(counts))
+    for warning in summary["warnings"]:
+        print(f"{key}: warning: {warning}", file=sys.stderr)
 
 
 if __name__ == "__main__":

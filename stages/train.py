@@ -1,8 +1,9 @@
 """Trains one network from its start weights on one split (Sec. 4).
 
 Runs on every GPU that there is, and on the CPU where there is none. The history has one line of
-JSON for each iteration and each validation; both outputs are the same bytes for the same inputs on
-a CPU, however often the training was interrupted.
+JSON for each iteration, the first with the class weights if there are any, and one for each
+validation. Both outputs are the same bytes for the same inputs on a CPU, however often the training
+was interrupted.
 """
 
 import sys
@@ -10,11 +11,20 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline import command, params
+from pipeline.data.images import decode_label
 from pipeline.model import checkpoints, deeplab
 from pipeline.model.config import Network
 from pipeline.splits import Split
 from pipeline.tracking import live
-from pipeline.training import interruption, launch, loop, scratch, team, validation
+from pipeline.training import (
+    class_weights,
+    interruption,
+    launch,
+    loop,
+    scratch,
+    team,
+    validation,
+)
 from pipeline.training.config import Training, Validation
 from pipeline.training.keeper import Keeper
 from pipeline.training.progress import Progress
@@ -45,6 +55,11 @@ def main(
         seed=training.seed,
     )
     checkpoints.start(model, start, network.backbone, split.classes)
+    weights = class_weights.resolve(training, split.classes, map(decode_label, split))
+    settled = {}
+    if weights is not None:
+        named = zip(split.classes.names, weights, strict=True)
+        settled = {f"class_weight/{name}": weight for name, weight in named}
     with ExitStack() as stack:
         interrupted = stack.enter_context(interruption.awaited())
         us = stack.enter_context(team.joined())
@@ -59,8 +74,10 @@ def main(
             )
 
         def log(iteration: int, loss: float, learning_rate: float) -> None:
-            keeper.record({"iteration": iteration, "loss": loss, "learning_rate": learning_rate})
-            show(iteration, {"train/loss": loss, "train/learning_rate": learning_rate})
+            numbers = {"loss": loss, "learning_rate": learning_rate}
+            numbers |= settled if iteration == 0 else {}
+            keeper.record({"iteration": iteration, **numbers})
+            show(iteration, {f"train/{name}": number for name, number in numbers.items()})
             progress.update(iteration, loss, learning_rate)
 
         def validate(trained: deeplab.DeepLab, iteration: int) -> None:
@@ -78,6 +95,7 @@ def main(
             network,
             training,
             split,
+            class_weights=weights,
             team=us,
             keeper=keeper,
             interruption=interrupted,

@@ -49,6 +49,7 @@ TRAINING = {
     "power": 0.9,
     "momentum": 0.9,
     "weight_decay": 0.0001,
+    "class_weights": "none",
     "precision": "float32",
 }
 VALIDATION = {

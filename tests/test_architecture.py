@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_a_stage_declares_exactly_the_params_it_loads(name):
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_is_handed_every_path_it_reads_or_writes(name):
     files = [path for path in entries(name, "deps") if not is_code(path)] + outs(name)
-    assert set(files) <= set(stage(name)["cmd"].split())
+    assert set(files) <= set(shlex.split(stage(name)["cmd"]))
 
 
 @pytest.mark.parametrize("name", STAGES)

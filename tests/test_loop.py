@@ -23,7 +23,9 @@ def build(**changes):
     return deeplab.build(synthetic.network(**changes), num_classes=3, output_stride=16, seed=0)
 
 
-def train(split, *, model=None, network=None, logged=None, validate_every=0, **changes):
+def train(
+    split, *, model=None, network=None, logged=None, class_weights=None, validate_every=0, **changes
+):
     """Trains; returns the network and (iteration, loss, learning rate) of each iteration.
 
     What is validated is logged as (number of updates, the network's mode).
@@ -40,6 +42,7 @@ def train(split, *, model=None, network=None, logged=None, validate_every=0, **c
         synthetic.network(**(network or {})),
         synthetic.training(**changes),
         split,
+        class_weights=class_weights,
         team=alone,
         keeper=Keeper(alone, None, print),
         interruption=lambda: 0,
@@ -137,6 +140,14 @@ def test_a_training_is_what_a_slow_plain_loop_makes_of_the_same_batches(split):
     assert [loss for _, loss, _ in logged] == pytest.approx(losses, rel=1e-4)
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, plain.state_dict()[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_class_weights_steer_the_training(split):
+    _, plain = train(split, max_iterations=2)
+    _, equal = train(split, max_iterations=2, class_weights=[3.0, 3.0, 3.0])
+    model, _ = train(split, max_iterations=8, class_weights=[0.0, 0.0, 1.0])
+    assert [loss for _, loss, _ in equal] == pytest.approx([loss for _, loss, _ in plain], rel=1e-4)
+    assert model.classifier.bias.argmax() == 2
 
 
 def test_the_running_statistics_move_as_the_configured_momentum_says(split):

@@ -1,4 +1,5 @@
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,53 @@ def test_all_mistakes_are_told_at_once(path):
         "rows.v3_os16.evaluation.max_trimap_width: Input should be less than or equal to 255 "
         "(found 256)",
     ]
+
+
+@pytest.mark.parametrize("value", ["some", [1.0, -1.0], [], 2.0])
+def test_class_weights_are_none_frequency_or_numbers(path, value):
+    document = changed("models", "v3", "training", "class_weights", value=value)
+    for mistake in mistakes(path, document):
+        assert re.match(r"models\.v3\.training\.class_weights(\.1)?: ", mistake)
+
+
+CUSTOM = {
+    "images": "images",
+    "labels": "labels",
+    "label_suffix": "",
+    "orientation": "displayed",
+    "max_height": 300,
+    "max_width": 200,
+    "coding": {
+        "kind": "colours",
+        "void": None,
+        "classes": [{"name": "a", "colour": [0, 0, 0]}, {"name": "b", "colour": [0, 0, 1]}],
+    },
+    "splits": {"kind": "fraction", "val": 0.2, "seed": 0},
+}
+
+
+def with_custom(*keys):
+    document = changed("custom", value=dict.fromkeys(keys, CUSTOM))
+    document["rows"]["v3_os16"]["data"] = "data/custom/val.arrow"
+    return document
+
+
+def test_rows_must_take_the_largest_image_that_custom_allows(path):
+    assert mistakes(path, with_custom("mine")) == [
+        "rows.v3_os16.inference.height: 257 is less than the 300 that max_height of custom allows "
+        "images to have"
+    ]
+
+
+def test_two_custom_data_sets_are_one_too_many(path):
+    assert "custom: 2 data sets, but all would write the same splits" in mistakes(
+        path, with_custom("one", "two")
+    )
+
+
+def test_splits_of_custom_are_unknown_without_it(path):
+    (mistake,) = mistakes(path, with_custom())
+    assert mistake.startswith("rows.v3_os16.data: 'data/custom/val.arrow' is not one of data/voc/")
 
 
 def test_a_number_that_yaml_reads_as_text_is_an_error(path):

@@ -129,6 +129,24 @@ def test_a_row_links_to_the_run_of_its_model():
     assert note.endswith("evaluated on `data/val.arrow`, 2 images.")
 
 
+def test_a_row_that_is_warned_of_says_so_and_others_do_not():
+    publish_all()
+    tags = one_run("evaluate@v3_flip").data.tags
+    assert tags["warnings"] == "Never predicted: dog."
+    assert tags["mlflow.note.content"].endswith("\n\n**Warning:** Never predicted: dog.")
+    others = [run.data.tags for run in all_runs() if run.info.run_name != "evaluate@v3_flip"]
+    assert not [tags for tags in others if "warn" in str(tags).lower()]
+
+
+def test_class_weights_in_a_history_are_metrics_whatever_the_classes_are_called(project):
+    history = project / "history/v3.jsonl"
+    first, *rest = history.read_text().splitlines(keepends=True)
+    history.write_text(first.replace("}", ', "class_weight/sky (blue)": 2.5}') + "".join(rest))
+    publish_all()
+    assert curve(one_run("train@v3"), "train/class_weight/sky _blue_") == [(0, 2.5)]
+    assert curve(one_run("train@v3"), "train/loss") == LOSSES
+
+
 def test_publishing_twice_makes_no_second_run_and_no_second_point():
     publish_all()
     publish_all()

@@ -1,17 +1,25 @@
 import math
 
+import numpy as np
 import pytest
 import synthetic
 import torch
 from synthetic import VOID
+from torch.nn import functional as F
 
 from pipeline.model import deeplab
+from pipeline.training import class_weights, recipe
 from pipeline.training.recipe import (
     build_optimiser,
-    cross_entropy,
     learning_rate,
     set_learning_rate,
 )
+
+
+def cross_entropy(logits, labels, ignore_index, weights=None):
+    """The loss of a batch that is a single part."""
+    total = recipe.total_weight(labels, ignore_index, weights)
+    return recipe.cross_entropy(logits, labels, ignore_index, weights, total)
 
 
 def build(**changes):
@@ -69,6 +77,75 @@ def test_another_void_value_is_as_good():
     logits = torch.randn(1, 3, 1, 2)
     ours = cross_entropy(logits, torch.tensor([[[1, 254]]]), 254)
     assert torch.equal(ours, cross_entropy(logits, torch.tensor([[[1, VOID]]]), VOID))
+
+
+# Class weights
+
+
+def weights_of(given, *labels):
+    training = synthetic.training(class_weights=given)
+    planes = [np.array(label, np.uint8) for label in labels]
+    return class_weights.resolve(training, synthetic.CLASSES, planes)
+
+
+def test_the_weighted_loss_is_torchs_weighted_mean():
+    torch.manual_seed(0)
+    logits, weights = torch.randn(2, 3, 4, 4), torch.tensor([0.5, 2.0, 0.0])
+    labels = torch.tensor([0, 1, 2, VOID]).repeat(2, 4, 1)
+    expected = F.cross_entropy(logits, labels, weight=weights, ignore_index=VOID)
+    assert cross_entropy(logits, labels, VOID, weights).item() == pytest.approx(expected.item())
+
+
+def test_equal_class_weights_are_none_whatever_they_are():
+    logits, labels = torch.randn(1, 3, 1, 3), torch.tensor([[[0, 2, VOID]]])
+    ours = cross_entropy(logits, labels, VOID, torch.full((3,), 7.0))
+    torch.testing.assert_close(ours, cross_entropy(logits, labels, VOID))
+
+
+@pytest.mark.parametrize("label", [VOID, 1])
+def test_a_batch_without_any_weight_has_loss_zero_and_zero_gradients(label):
+    logits = torch.randn(1, 2, 2, 2, requires_grad=True)
+    loss = cross_entropy(logits, torch.full((1, 2, 2), label), VOID, torch.tensor([1.0, 0.0]))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert torch.equal(logits.grad, torch.zeros(1, 2, 2, 2))
+
+
+def test_without_class_weights_no_label_is_read():
+    def unreadable():
+        raise AssertionError
+        yield
+
+    resolved = class_weights.resolve(synthetic.training(), synthetic.CLASSES, unreadable())
+    assert resolved is None
+
+
+def test_weights_balance_the_median_frequency():
+    # Background: 3 of 6 and 4 of 4 pixels, 7/10. Cat: 2 of 6. Dog: 1 of 6. The median is 1/3.
+    found = weights_of("frequency", [[0, 0, 0, 1, 1, 2, VOID]], [[0, 0, 0, 0]])
+    assert found == pytest.approx([(1 / 3) / (7 / 10), 1.0, 2.0])
+
+
+def test_balancing_weights_are_bounded_and_an_absent_class_weighs_one():
+    plane = [0] * 999 + [1]
+    assert weights_of("frequency", [plane]) == pytest.approx([0.5 / 0.999, 10.0, 1.0])
+    few = [0] * 9_999 + [1] + [2] * 2
+    assert weights_of("frequency", [few]) == pytest.approx([0.1, 2.0, 1.0], rel=1e-3)
+
+
+def test_balancing_needs_a_labelled_pixel():
+    with pytest.raises(ValueError, match="all pixels of all labels are void"):
+        weights_of("frequency", [[VOID]])
+
+
+def test_weights_may_be_given():
+    assert weights_of([1.0, 0.0, 3]) == [1.0, 0.0, 3.0]
+
+
+@pytest.mark.parametrize("given", [[1.0], [1.0] * 4, [0.0] * 3])
+def test_given_weights_must_fit_the_classes(given):
+    with pytest.raises(ValueError, match=r"a weight for each of 3 classes .* one of them positive"):
+        weights_of(given)
 
 
 # Schedule

@@ -40,7 +40,7 @@ PAPER = Paper(
 )
 
 
-def scores(miou=0.5, num_images=2, iou_per_class=None, absent_classes=()):
+def scores(miou=0.5, num_images=2, iou_per_class=None, absent_classes=(), warnings=()):
     return Scores(
         miou=miou,
         pixel_accuracy=0.9,
@@ -48,6 +48,7 @@ def scores(miou=0.5, num_images=2, iou_per_class=None, absent_classes=()):
         num_images=num_images,
         iou_per_class={"background": miou} if iou_per_class is None else iou_per_class,
         absent_classes=list(absent_classes),
+        warnings=list(warnings),
     )
 
 
@@ -307,6 +308,17 @@ def test_all_published_rows_that_a_row_answers_are_named():
     assert frame["paper_row"].fillna("").tolist() == ["dec2 dec", ""]
 
 
+def test_the_paper_has_no_column_where_no_row_has_a_counterpart(tmp_path):
+    text = table.as_text(table.frame([result("a")], PAPER))
+    assert text.splitlines() == [
+        "row   mIoU  pixel acc.",
+        "---  -----  ----------",
+        "a    50.00       90.00",
+    ]
+    for document in rendered([result("a")], tmp_path):
+        assert "paper mIoU" not in document
+
+
 def test_the_csv_reads_back(tmp_path):
     table.write(table.frame(pair(), PAPER), tmp_path)
     back = pd.read_csv(tmp_path / "table.csv")
@@ -525,6 +537,20 @@ def test_the_page_says_that_there_is_no_void(tmp_path):
 def test_absent_classes_are_named(tmp_path):
     for document in rendered([result(absent_classes=["cow", "sofa"])], tmp_path):
         assert "prediction of ours, hence without IoU and not in the mean: cow, sofa." in document
+
+
+def test_warnings_stand_above_all_numbers(tmp_path):
+    rows = [result("a", warnings=["Never predicted: <cat>."]), result("b")]
+    html, text = rendered(rows, tmp_path)
+    assert '<section class="warning">\n<h2>Warnings</h2>\n<p>a: Never predicted: &lt;cat' in html
+    for document in (html, text):
+        assert document.index("Warnings") < document.index("Results")
+        assert "b:" not in document
+
+
+def test_without_warnings_there_is_no_such_section(tmp_path):
+    for document in rendered(pair(), tmp_path):
+        assert "Warnings" not in document
 
 
 def test_markdown_links_only_to_pictures_that_exist(tmp_path):

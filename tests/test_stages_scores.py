@@ -48,7 +48,11 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     document = yaml.safe_load((ROOT / "params.yaml").read_text())
     row = next(iter(document["rows"].values()))
-    row["evaluation"] = {"max_trimap_width": 3}
+    row["evaluation"] = {
+        "max_trimap_width": 3,
+        "warn_predicted_share": 0.95,
+        "warn_label_share": 0.8,
+    }
     row["data"] = "data/voc/val.arrow"
     row["paper"] = ["table3_resnet101_os16-eval16-decoder"]
     document["rows"] = {"a": row}
@@ -109,6 +113,41 @@ def test_evaluate_names_the_classes_that_do_not_occur(project):
     scores = read_json("metrics/a/scores.json")
     assert len(scores["absent_classes"]) == 18
     assert set(scores["absent_classes"]).isdisjoint(scores["iou_per_class"])
+
+
+def test_evaluate_warns_of_nothing_where_all_classes_are_predicted(project, capsys):
+    run_evaluate()
+    assert read_json("metrics/a/scores.json")["warnings"] == []
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_evaluate_warns_of_a_network_that_predicts_one_class(project, capsys):
+    write_predictions(Path("predictions/a"), {"one": [[0] * 5] * 2, "two": [[0] * 5]})
+    run_evaluate()
+    # 13 pixels are scored: 7 of background, 4 of cat, 2 of dog.
+    expected = [
+        "background is predicted for 100 % of the pixels, but has 53.8 % of the label.",
+        "Never predicted: cat (30.8 % of the label), dog (15.4 % of the label).",
+    ]
+    assert read_json("metrics/a/scores.json")["warnings"] == expected
+    said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert said == [f"a: warning: {warning}" for warning in expected]
+    run_report()
+    assert expected[0] in Path("report/index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("predicted", "labelled", "num_warnings"), [(1.0, 0.53, 0), (0.9, 0.54, 1)]
+)
+def test_limits_of_the_warning_are_params(project, predicted, labelled, num_warnings):
+    limits = {"warn_predicted_share": predicted, "warn_label_share": labelled}
+    row = project["rows"]["a"]
+    set_rows(project, {"a": row | {"evaluation": {"max_trimap_width": 3} | limits}})
+    one_for_all = {"one": [[0] * 5] * 2, "two": [[0, 0, 0, 0, 0]]}
+    write_predictions(Path("predictions/a"), one_for_all)
+    run_evaluate()
+    found = read_json("metrics/a/scores.json")["warnings"]
+    assert len([warning for warning in found if "is predicted for" in warning]) == num_warnings
 
 
 def test_evaluate_writes_the_trimap_curve_of_the_image_with_void(project):

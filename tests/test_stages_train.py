@@ -18,6 +18,7 @@ from pipeline.inference.predict import label_maps
 from pipeline.model import checkpoints, deeplab
 from pipeline.originals import random_weights
 from pipeline.splits import Split
+from pipeline.training import recipe
 from pipeline.training.recipe import learning_rate
 from stages import predict, train
 
@@ -91,6 +92,37 @@ def test_train_writes_a_line_for_each_iteration(project):
     rates = [line["learning_rate"] for line in read_history()]
     assert rates == [learning_rate(i, recipe) for i in range(4)]
     assert read_history()[0]["loss"] == pytest.approx(1.1, abs=0.1)  # ln 3
+
+
+def test_train_writes_the_class_weights_into_the_first_line(project):
+    write_params(training={"class_weights": [1.0, 0.5, 2.0]})
+    run_train()
+    first, *rest = read_history()
+    named = {name: value for name, value in first.items() if name.startswith("class_weight")}
+    assert named == {
+        "class_weight/background": 1.0,
+        "class_weight/cat": 0.5,
+        "class_weight/dog": 2.0,
+    }
+    assert {frozenset(line) for line in rest} == {frozenset({"iteration", "loss", "learning_rate"})}
+
+
+def test_train_takes_class_weights_from_the_split(project):
+    write_params(training={"class_weights": "frequency"})
+    run_train()
+    labels = [label_map.decode(sample.label) for sample in Split(Path("data/two.arrow"))]
+    expected = recipe.class_weights(synthetic.training(class_weights="frequency"), CLASSES, labels)
+    found = [value for name, value in read_history()[0].items() if name.startswith("class_we")]
+    assert found == expected
+
+
+def test_train_refuses_weights_for_another_number_of_classes(project):
+    write_params(training={"class_weights": [1.0, 1.0]})
+    message = (
+        r"training.class_weights: \[1.0, 1.0\] is not a weight for each of 3 classes \(backgro"
+    )
+    with pytest.raises(ValueError, match=message):
+        run_train()
 
 
 def test_train_writes_a_checkpoint_that_carries_its_network_and_the_splits_classes(project):

@@ -1,10 +1,13 @@
-"""The `archives`, `voc` and `trainaug` sections of params.yaml."""
+"""The `archives`, `voc`, `trainaug` and `custom` sections of params.yaml."""
 
 import re
-from typing import Annotated
+from collections.abc import Hashable, Sequence
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from pipeline.classes import Classes
 from pipeline.params import Config
 
 _DIGITS = {"md5": 32, "sha256": 64}
@@ -56,3 +59,190 @@ class Trainaug(Config):
     """
 
     expected_images: Annotated[int, Field(ge=1)]
+
+
+Byte = Annotated[int, Field(ge=0, le=255)]
+Rgb = Annotated[list[Byte], Field(min_length=3, max_length=3)]
+Name = Annotated[str, Field(min_length=1)]
+Side = Annotated[int, Field(ge=1)]
+
+# The label value of void in the packed splits, whatever it is in the originals.
+VOID = 255
+# What a shell or DVC would not take literally between double quotes.
+_SPECIAL = re.compile(r"[\"$`\\\n]")
+
+
+class ValueClass(Config):
+    """A class that a label map names by a pixel's value.
+
+    Attributes:
+        name: for people.
+        value: of its pixels, in a grey label map their brightness, in a palette one their index.
+        colour: (red, green, blue) that it is shown in.
+    """
+
+    name: Name
+    value: Byte
+    colour: Rgb
+
+
+class ColourClass(Config):
+    """A class that a label map names by a pixel's colour.
+
+    Attributes:
+        name: for people.
+        colour: (red, green, blue) of its pixels, and the one that it is shown in.
+    """
+
+    name: Name
+    colour: Rgb
+
+
+class Values(Config):
+    """Grey or palette label maps.
+
+    Attributes:
+        kind: "values".
+        void: value of pixels that are neither learned nor scored, or null where there are none.
+        classes: in the order of the network's outputs; background is one of them.
+    """
+
+    kind: Literal["values"]
+    void: Byte | None
+    classes: Annotated[list[ValueClass], Field(min_length=2, max_length=VOID)]
+
+    @model_validator(mode="after")
+    def _is_unambiguous(self) -> Self:
+        _check_distinct([one.name for one in self.classes], None, "name")
+        _check_distinct([one.value for one in self.classes], self.void, "value")
+        return self
+
+
+class Colours(Config):
+    """Label maps in the classes' colours.
+
+    Attributes:
+        kind: "colours".
+        void: colour of pixels that are neither learned nor scored, or null where there are none.
+        classes: in the order of the network's outputs; background is one of them.
+    """
+
+    kind: Literal["colours"]
+    void: Rgb | None
+    classes: Annotated[list[ColourClass], Field(min_length=2, max_length=VOID)]
+
+    @model_validator(mode="after")
+    def _is_unambiguous(self) -> Self:
+        void = None if self.void is None else tuple(self.void)
+        _check_distinct([one.name for one in self.classes], None, "name")
+        _check_distinct([tuple(one.colour) for one in self.classes], void, "colour")
+        return self
+
+
+class ByFraction(Config):
+    """Each image falls into train or val by a hash of its id: no other image has a say in it.
+
+    Attributes:
+        kind: "fraction".
+        val: share of the images that are val, about.
+        seed: of the hash.
+    """
+
+    kind: Literal["fraction"]
+    val: Annotated[float, Field(gt=0.0, lt=1.0)]
+    seed: Annotated[int, Field(ge=0)]
+
+
+class ByFolders(Config):
+    """Train and val stand in folders of their own, of the same names for images and label maps.
+
+    Attributes:
+        kind: "folders".
+        train: name of the folder.
+        val: likewise.
+    """
+
+    kind: Literal["folders"]
+    train: Name
+    val: Name
+
+
+class ByLists(Config):
+    """Lists name the images of train and val, one id a line.
+
+    Attributes:
+        kind: "lists".
+        train: the list's path within the folder of label maps, which DVC watches.
+        val: likewise.
+    """
+
+    kind: Literal["lists"]
+    train: Name
+    val: Name
+
+    @field_validator("train", "val")
+    @classmethod
+    def _is_watched(cls, path: str) -> str:
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            raise ValueError("must be a path within the folder of label maps, which DVC watches")
+        return path
+
+
+class Custom(Config):
+    """A user's own images and label maps.
+
+    An image and its label map have the same path within their folders, up to suffixes. That path
+    is the image's id, with `--` between folder and name.
+
+    Attributes:
+        images: folder of .jpg, .jpeg and .png files, and folders of these.
+        labels: folder of .png files, and folders of these.
+        label_suffix: what a label map's name has behind its image's, e.g. "_mask"; or empty.
+        orientation: "displayed" where label maps fit the images as programs display them, that is
+            turned as EXIF says; "stored" where they fit the pixels as they are in the file.
+        max_height: of an image, pixels; rows that are evaluated on it need as much.
+        max_width: likewise.
+        coding: what the pixels of a label map mean.
+        splits: which images are train and val.
+    """
+
+    images: Name
+    labels: Name
+    label_suffix: str
+    orientation: Literal["displayed", "stored"]
+    max_height: Side
+    max_width: Side
+    coding: Annotated[Values | Colours, Field(discriminator="kind")]
+    splits: Annotated[ByFraction | ByFolders | ByLists, Field(discriminator="kind")]
+
+    @field_validator("images", "labels")
+    @classmethod
+    def _is_a_plain_path(cls, path: str) -> str:
+        if _SPECIAL.search(path) or path.startswith("~"):
+            raise ValueError('must be a path without ~, $, ", ` and \\')
+        return path
+
+    @model_validator(mode="after")
+    def _is_two_folders(self) -> Self:
+        if PurePosixPath(self.images) == PurePosixPath(self.labels):
+            raise ValueError(f"images and labels are one folder, {self.images}; use two")
+        return self
+
+    @property
+    def table(self) -> Classes:
+        """The classes of the packed splits: label values 0..K-1, void 255."""
+        return Classes(
+            names=tuple(one.name for one in self.coding.classes),
+            colours=tuple(
+                (one.colour[0], one.colour[1], one.colour[2]) for one in self.coding.classes
+            ),
+            ignore_index=VOID,
+        )
+
+
+def _check_distinct(codes: Sequence[Hashable], void: Hashable | None, what: str) -> None:
+    for index, code in enumerate(codes):
+        if code in codes[:index]:
+            raise ValueError(f"{what} {code} is of two classes")
+    if void is not None and void in codes:
+        raise ValueError(f"{what} {void} is of a class and of void")

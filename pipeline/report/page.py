@@ -62,7 +62,8 @@ def _section(section: Section, folder: Path) -> str:
             for index, picture in enumerate(section.pictures)
         ),
     ]
-    return "<section>\n" + "\n".join(parts) + "\n</section>"
+    look = ' class="warning"' if section.is_warning else ""
+    return f"<section{look}>\n" + "\n".join(parts) + "\n</section>"
 
 
 def _grid(grid: Grid) -> str:

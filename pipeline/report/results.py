@@ -26,6 +26,7 @@ class Scores(Config):
     num_images: Annotated[int, Field(ge=1)]
     iou_per_class: dict[str, Fraction]
     absent_classes: list[str]
+    warnings: list[str]
 
 
 class TrimapPoint(Config):

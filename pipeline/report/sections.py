@@ -55,12 +55,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what follows it, in this order."""
+    """A heading and what follows it, in this order; a warning stands out."""
 
     title: str
     paragraphs: list[str]
     grids: list[Grid]
     pictures: list[Picture]
+    is_warning: bool = False
 
 
 def panel_picture(key: str) -> str:
@@ -73,7 +74,14 @@ def build(results: Sequence[Result], paper: Paper, num_panels: int) -> list[Sect
     if not results:
         return [Section("Results", [table.EMPTY], [], [])]
     built = [_results(results, paper), _boundaries(results, paper), _classes(results)]
-    return [*built, _panels(results, num_panels)] if num_panels else built
+    built += [_panels(results, num_panels)] if num_panels else []
+    return [*_warnings(results), *built]
+
+
+def _warnings(results: Sequence[Result]) -> list[Section]:
+    """One section that names the rows, if any is warned of."""
+    sentences = [f"{r.key}: {warning}" for r in results for warning in r.scores.warnings]
+    return [Section("Warnings", sentences, [], [], is_warning=True)] if sentences else []
 
 
 def _results(results: Sequence[Result], paper: Paper) -> Section:
@@ -89,7 +97,7 @@ def _results(results: Sequence[Result], paper: Paper) -> Section:
     return Section(
         "Results",
         [measured, *_comparability(results, paper)],
-        [Grid(header, described, num_text_columns=1)],
+        [Grid(header, described, num_text_columns=header.count(table.PAPERS_ROW))],
         [],
     )
 

@@ -17,6 +17,7 @@ from pipeline.report.results import Result
 # 40 px, the authors' last; and one between. A curve that ends before has no such cell.
 TRIMAP_WIDTHS = (1, 3, 10, 40)
 
+PAPERS_ROW = "paper's row"
 NOTHING = "-"
 EMPTY = "No rows were run: params.yaml lists none."
 
@@ -60,8 +61,8 @@ def is_comparable(result: Result, paper: Paper) -> bool:
 def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """The table as text for people: its header, and its lines of as many cells.
 
-    The first cell is the row's key and the last names the published row; between them are numbers.
-    The difference is left out where no row has one, and so is a trimap that no row has.
+    The first cell is the row's key, then come numbers; the last names the published row where any
+    has one. What no row has is left out: the difference, a trimap, the paper's mIoU.
     """
     numbers = [
         ("mIoU", "miou", "{:.2f}"),
@@ -73,14 +74,15 @@ def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     kept = [
         number
         for number in numbers
-        if number[1] in ("miou", "pixel_accuracy", "paper_miou") or table[number[1]].notna().any()
+        if number[1] in ("miou", "pixel_accuracy") or table[number[1]].notna().any()
     ]
-    header = ["row", *(title for title, _, _ in kept), "paper's row"]
+    sources = [PAPERS_ROW] if table["paper_source"].notna().any() else []
+    header = ["row", *(title for title, _, _ in kept), *sources]
     lines = [
         [
             str(line["row"]),
             *(_shown(line[column], layout) for _, column, layout in kept),
-            _shown(line["paper_source"], "{}"),
+            *(_shown(line["paper_source"], "{}") for _ in sources),
         ]
         for line in table.to_dict("records")
     ]
@@ -93,10 +95,10 @@ def as_text(table: pd.DataFrame) -> str:
         return EMPTY + "\n"
     header, lines = cells(table)
     widths = [max(len(cell) for cell in column) for column in zip(header, *lines, strict=True)]
-    last = len(header) - 1
+    texts = {0, header.index(PAPERS_ROW)} if PAPERS_ROW in header else {0}
     padded = [
         "  ".join(
-            cell.ljust(width) if index in (0, last) else cell.rjust(width)
+            cell.ljust(width) if index in texts else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in (header, ["-" * width for width in widths], *lines)

@@ -52,6 +52,7 @@ def fill(
         identity.TAG: run.identity,
         **{_tag(f"dvc.md5/{file.path}"): file.md5 for file in run.files.values()},
         **_figures(client, there, run),
+        **({"warnings": " ".join(run.warnings)} if run.warnings else {}),
         **_origin(tags, origin),
         **_note(tags, _description(run, links)),
     }
@@ -134,7 +135,8 @@ def _description(run: Run, links: Mapping[str, str]) -> str:
     if run.trained is None:
         return f"{run.desc}\n\nTrained on {used}, from `{run.files['start'].path}`."
     name = run.trained.name
-    return f"{run.desc}\n\n[{name}]({links[name]}) evaluated on {used}."
+    warnings = "".join(f"\n\n**Warning:** {warning}" for warning in run.warnings)
+    return f"{run.desc}\n\n[{name}]({links[name]}) evaluated on {used}.{warnings}"
 
 
 def _md5(text: str) -> str:

@@ -6,6 +6,7 @@ identity instead of being shown twice.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,11 @@ def stage(kind: str, key: str) -> str:
 def tags(kind: str, key: str) -> dict[str, str]:
     """Tags by which the runs of an entry of params.yaml are found, and made again."""
     return {"kind": kind, "key": key, "mlflow.source.name": f"dvc repro {stage(kind, key)}"}
+
+
+def legal(name: str) -> str:
+    """The name of a metric as MLflow allows it; a class name in it may have any character."""
+    return re.sub(r"[^/\w\- ]", "_", name)
 
 
 def flatten(entry: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

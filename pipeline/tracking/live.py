@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline import params
+from pipeline.tracking.identity import legal
 
 
 class Log(Protocol):
@@ -73,7 +74,7 @@ def live_run(
 
     def log(iteration: int, metrics: Mapping[str, float], panels: Path | None = None) -> None:
         if len(backlog) < _BACKLOG_BYTES:
-            values = {name: float(value) for name, value in metrics.items()}
+            values = {legal(name): float(value) for name, value in metrics.items()}
             shown = str(panels.absolute()) if panels else None
             backlog.extend(_line([iteration, time.time_ns() // 10**6, values, shown]))
         _write(pipe, backlog)

@@ -1,14 +1,13 @@
 """What MLflow shows of an import, a trained model and a row, read from DVC's outs alone."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from pipeline.tracking.identity import flatten, identity, stage
+from pipeline.tracking.identity import flatten, identity, legal, stage
 from pipeline.tracking.provenance import File, read
 
 _SCORES = ("miou", "pixel_accuracy", "mean_class_accuracy")
@@ -35,6 +34,7 @@ class Run:
         num_images: in the split.
         figures: name and file; the names are the same in all runs, so that MLflow compares them.
         trained: of a row, the run of its model.
+        warnings: of a row, what its evaluation warns of; a sentence each.
     """
 
     kind: str
@@ -47,6 +47,7 @@ class Run:
     num_images: int
     figures: dict[str, Path]
     trained: "Run | None"
+    warnings: list[str]
 
     @property
     def name(self) -> str:
@@ -82,6 +83,7 @@ def of_model(
         num_images=num_images,
         figures={},
         trained=None,
+        warnings=[],
     )
 
 
@@ -136,6 +138,7 @@ def of_row(
         num_images=num_images,
         figures={name: path for name, path in figures.items() if path.exists()},
         trained=trained,
+        warnings=summary["warnings"],
     )
 
 
@@ -154,7 +157,7 @@ def _history(path: Path) -> Curves:
                 f"{path}:{number}: no JSON object with an iteration: {line}"
             ) from error
         for name, value in point.items():
-            curves.setdefault(_NAMES.get(name, f"train/{name}"), {})[iteration] = value
+            curves.setdefault(_NAMES.get(name, legal(f"train/{name}")), {})[iteration] = value
     if validated := curves.get("val/miou"):
         best = accumulate(validated.values(), max)
         curves["best/miou"] = dict(zip(validated, best, strict=True))
@@ -166,7 +169,7 @@ def _scores(scores: Mapping[str, Any]) -> Curves:
 
 
 def _ious(iou_per_class: Mapping[str, float]) -> Curves:
-    return {f"iou/{_legal(name)}": {0: iou} for name, iou in iou_per_class.items()}
+    return {legal(f"iou/{name}"): {0: iou} for name, iou in iou_per_class.items()}
 
 
 def _trimap(points: Sequence[Mapping[str, Any]]) -> Curves:
@@ -174,8 +177,3 @@ def _trimap(points: Sequence[Mapping[str, Any]]) -> Curves:
         f"trimap/{name}": {point["trimap_width"]: point[name] for point in points}
         for name in ("miou", "pixel_accuracy")
     }
-
-
-def _legal(class_name: str) -> str:
-    """A class name as MLflow allows it in a metric's: letters, digits, spaces, `_` and `-`."""
-    return re.sub(r"[^\w\- ]", "_", class_name)

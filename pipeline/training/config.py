@@ -8,6 +8,7 @@ from pipeline.model.config import Network
 from pipeline.params import Config
 
 Positive = Annotated[float, Field(gt=0.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
 
 
 class Training(Config):
@@ -33,6 +34,8 @@ class Training(Config):
         power: of the poly schedule.
         momentum: of SGD, not Nesterov's.
         weight_decay: on dense and pointwise kernels alone.
+        class_weights: of each class in the loss, see `recipe.class_weights`: "none", as in the
+            paper; "frequency", the rarer the heavier; or a number for each class, in their order.
         precision: of the forward and backward pass; weights stay float32.
     """
 
@@ -50,6 +53,7 @@ class Training(Config):
     power: Positive
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
     weight_decay: Annotated[float, Field(ge=0.0)]
+    class_weights: Literal["none", "frequency"] | Annotated[list[NotNegative], Field(min_length=1)]
     precision: Literal["float32", "bfloat16"]
 
 

@@ -1,7 +1,7 @@
 """The training loop: one long, flat function."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -39,6 +39,7 @@ def train(
     training: Training,
     split: Split,
     *,
+    class_weights: Sequence[float] | None,
     team: Team,
     keeper: Keeper,
     interruption: Requested,
@@ -53,6 +54,7 @@ def train(
         network: its description; gives mean and std of the images.
         training: the recipe.
         split: the images.
+        class_weights: see `class_weights.resolve`.
         team: who trains. On a CPU equal inputs give equal bits for a given number of threads.
         keeper: knows where to go on, and is given the state every so often.
         interruption: says whether to end early.
@@ -95,6 +97,8 @@ def train(
         scales=training.scales,
         flip_probability=training.flip_probability,
     )
+    ignore_index = split.classes.ignore_index
+    weights = None if class_weights is None else torch.tensor(class_weights, device=device)
     unread: list[tuple[int, torch.Tensor, float]] = []
     for iteration, batch in zip(iterations, stream, strict=True):
         # ---- a single training step
@@ -107,7 +111,7 @@ def train(
             network.std,
         )
         labels = batch.labels.to(device, non_blocking=True)
-        num_scored = team.sum((labels != split.classes.ignore_index).sum())
+        total_weight = team.sum(recipe.total_weight(labels, ignore_index, weights))
         loss = torch.zeros((), device=device)
         for part in parts:
             recipe.set_dropout(model, training, iteration, positions[part])
@@ -115,7 +119,7 @@ def train(
                 with torch.autocast(device.type, torch.bfloat16, training.precision == "bfloat16"):
                     logits = parallel(images[part])
                 part_loss = recipe.cross_entropy(
-                    logits, labels[part], split.classes.ignore_index, num_scored
+                    logits, labels[part], ignore_index, weights, total_weight
                 )
                 # The team's gradients are averaged, where they should be added up.
                 (part_loss * team.size).backward()  # type: ignore[no-untyped-call]

@@ -13,21 +13,44 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pipeline.model.deeplab import DeepLab
 from pipeline.training.config import Training
 
+_TINY = torch.finfo(torch.float32).tiny
+
 
 def cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, ignore_index: int, num_scored: torch.Tensor
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    ignore_index: int,
+    class_weights: torch.Tensor | None,
+    total_weight: torch.Tensor,
 ) -> torch.Tensor:
-    """A part's share of the mean cross-entropy over a batch's pixels that are not void.
+    """A part's share of a batch's mean cross-entropy; 0 when no pixel has a weight.
 
     Args:
         logits: (N, K, H, W) float32, upsampled to the labels' size: ground truth is never
             downsampled (v3 Sec. 4.1).
         labels: (N, H, W) int64.
         ignore_index: of void.
-        num_scored: the number of pixels in the whole batch that are not void.
+        class_weights: (K,) float32, or None for the paper's mean.
+        total_weight: of the whole batch, see there.
     """
-    total = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="sum")
-    return total / num_scored.clamp(min=1)
+    total = F.cross_entropy(
+        logits, labels, weight=class_weights, ignore_index=ignore_index, reduction="sum"
+    )
+    return total / total_weight.clamp(min=1 if class_weights is None else _TINY)
+
+
+def total_weight(
+    labels: torch.Tensor, ignore_index: int, class_weights: torch.Tensor | None
+) -> torch.Tensor:
+    """What a batch's sum of losses is divided by: the pixels that are not void, or their weights.
+
+    With weights the loss is torch's own weighted mean: weights of 2 for all classes are weights
+    of 1.
+    """
+    scored = labels != ignore_index
+    if class_weights is None:
+        return scored.sum()
+    return (class_weights[labels.where(scored, 0)] * scored).sum()
 
 
 def prepare(model: DeepLab, training: Training) -> DeepLab:

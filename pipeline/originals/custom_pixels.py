@@ -1,0 +1,211 @@
+"""Reads the images and label maps of a user's own data: what they are, and whether all can be used.
+
+Source: Exif 2.3, tag 0x0112, for the orientation.
+"""
+
+import contextlib
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.label_map import LabelMap
+from pipeline.originals.config import VOID, Colours, Custom, Values
+
+_FORMATS = {"JPEG", "MPO", "PNG"}  # MPO: a camera's JPEG with a second picture behind the first
+_IMAGE_MODES = {"L", "P", "RGB"}
+
+# Pillow's modes: grey, palette, colour, and 1 bit.
+_LABEL_MODES = {"values": {"L", "P", "1"}, "colours": {"L", "P", "1", "RGB"}}
+_LABEL_MODES_DESCRIBED = {
+    "values": "8-bit grey or palette PNG (colour-coded maps are kind 'colours')",
+    "colours": "8-bit RGB or palette PNG",
+}
+
+_ORIENTATION = 0x0112  # EXIF's tag
+_ON_ITS_SIDE = range(5, 9)  # of its values
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_BIT_DEPTH = 24  # offset of that byte in a PNG
+
+_MAX_CODES_SHOWN = 5
+
+# What Pillow raises on bytes that are no image, or a damaged one.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+def image_size(custom: Custom, content: bytes) -> tuple[int, int]:
+    """(height, width) of an image as its label map must have it.
+
+    Raises:
+        ValueError: damaged, too large, or with pixels that later stages would read otherwise.
+    """
+    with _opened(content) as image:
+        if image.format not in _FORMATS:
+            raise ValueError(f"is {image.format}, whatever its name says; save it as JPEG or PNG")
+        if image.mode not in _IMAGE_MODES or _is_16_bit(content):
+            raise ValueError(f"has {_pixels(image, content)}; save it as 8-bit RGB or grey")
+        width, height = image.size
+        if custom.orientation == "displayed" and _turn(image) in _ON_ITS_SIDE:
+            height, width = width, height
+        if height > custom.max_height or width > custom.max_width:
+            raise ValueError(
+                f"is {height}x{width} pixels (height x width), more than max_height x max_width, "
+                f"{custom.max_height}x{custom.max_width}; shrink it with its label map, or raise "
+                f"these and inference.height and width of the rows"
+            )
+        _loaded(image)
+    return height, width
+
+
+def label_values(custom: Custom, content: bytes) -> LabelMap:
+    """(H, W) label values of the packed split.
+
+    Raises:
+        ValueError: no PNG, damaged, of another coding, or a pixel is of no class and not void.
+    """
+    with _opened(content) as image:
+        if image.format != "PNG":
+            raise ValueError(f"is {image.format}, whatever its name says; label maps are PNG")
+        if _is_16_bit(content) or image.mode not in _LABEL_MODES[custom.coding.kind]:
+            raise ValueError(
+                f"has {_pixels(image, content)}; coding.kind {custom.coding.kind!r} takes "
+                f"{_LABEL_MODES_DESCRIBED[custom.coding.kind]}"
+            )
+        _loaded(image)
+        if isinstance(custom.coding, Colours):
+            red, green, blue = np.moveaxis(np.asarray(image.convert("RGB"), np.int32), 2, 0)
+            return _translated(red << 16 | green << 8 | blue, custom.coding)
+        grey = image.convert("L") if image.mode == "1" else image
+        return _translated(np.asarray(grey, np.int32), custom.coding)
+
+
+def upright(content: bytes) -> bytes:
+    """The same bytes, or those of a PNG whose pixels stand as EXIF has the image displayed."""
+    with _opened(content) as image:
+        turn = _turn(image)
+        if turn not in _TURNS:
+            return content
+        turned = _loaded(image).transpose(_TURNS[turn])
+        buffer = io.BytesIO()
+        turned.convert("L" if image.mode == "L" else "RGB").save(buffer, "PNG", exif=b"")
+        return buffer.getvalue()
+
+
+def is_on_its_side(content: bytes) -> bool:
+    """Whether EXIF turns an image by a quarter, so that its height is displayed as its width."""
+    with _opened(content) as image:
+        return _turn(image) in _ON_ITS_SIDE
+
+
+@contextlib.contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """Opens an image by its header.
+
+    Damage in EXIF alone is common and no matter here: Pillow's warnings of it are left out.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            image = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError as error:
+        raise ValueError("not an image that can be read") from error
+    except _DAMAGE as error:
+        raise ValueError(f"not a readable image: {error}") from error
+    with image:
+        yield image
+
+
+def _loaded(image: Image.Image) -> Image.Image:
+    try:
+        image.load()
+    except _DAMAGE as error:
+        raise ValueError(f"damaged: {error}") from error
+    return image
+
+
+def _translated(codes: NDArray[np.int32], coding: Values | Colours) -> LabelMap:
+    """(H, W) values or 24-bit colours as label values; void is 255."""
+    if isinstance(coding, Values):
+        meant = [one.value for one in coding.classes]
+        void = coding.void
+    else:
+        meant = [_packed(one.colour) for one in coding.classes]
+        void = None if coding.void is None else _packed(coding.void)
+    known = {code: label for label, code in enumerate(meant)}
+    known |= {} if void is None else {void: VOID}
+    ascending = np.array(sorted(known), np.int32)
+    labels = np.array([known[code] for code in ascending.tolist()], np.uint8)
+    place = np.searchsorted(ascending, codes).clip(max=len(ascending) - 1)
+    strange = codes[ascending[place] != codes]
+    if strange.size:
+        raise ValueError(_strange(strange, coding))
+    translated: LabelMap = labels[place]
+    return translated
+
+
+def _strange(codes: NDArray[np.int32], coding: Values | Colours) -> str:
+    """Names what is of no class, the most frequent first."""
+    values, counts = np.unique(codes, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:_MAX_CODES_SHOWN]
+    named = ", ".join(
+        f"{_shown(int(values[index]), coding)} ({counts[index]:,} pixels)" for index in order
+    )
+    more = len(values) - len(order)
+    noun = "value" if isinstance(coding, Values) else "colour"
+    rest = f" and {more} more" if more > 0 else ""
+    advice = "; were they smoothed or saved as JPEG once?" if more > 0 else ""
+    return f"{noun} {named}{rest} of no class in coding.classes and not void{advice}"
+
+
+def _shown(code: int, coding: Values | Colours) -> str:
+    is_value = isinstance(coding, Values)
+    return str(code) if is_value else f"[{code >> 16}, {code >> 8 & 255}, {code & 255}]"
+
+
+def _packed(colour: Sequence[int]) -> int:
+    red, green, blue = colour
+    return red << 16 | green << 8 | blue
+
+
+def _is_16_bit(content: bytes) -> bool:
+    """Pillow opens a PNG of 16 bits a channel as one of 8 and drops the rest without a word."""
+    return content.startswith(_PNG_SIGNATURE) and content[_PNG_BIT_DEPTH] == 16
+
+
+def _pixels(image: Image.Image, content: bytes) -> str:
+    if _is_16_bit(content):
+        return "16 bits a channel"
+    if image.mode in ("LA", "PA", "RGBA"):
+        return f"transparency (mode {image.mode})"
+    return f"pixels of mode {image.mode}"
+
+
+def _turn(image: Image.Image) -> int:
+    """EXIF's orientation: 1 as stored, 2 to 4 mirrored or upside down, 5 to 8 on its side."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            turn = image.getexif().get(_ORIENTATION, 1)
+    except _DAMAGE as error:
+        raise ValueError(f"has damaged EXIF: {error}") from error
+    return turn if turn in range(1, 9) else 1

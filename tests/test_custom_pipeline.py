@@ -1,0 +1,70 @@
+"""A user's own folders as DVC sees them: inside the repository and outside."""
+
+import shutil
+
+import pytest
+import yaml
+from test_custom import MASK, encoded, picture
+from test_pipeline import ROOT, Clone
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A clone with the preset for one's own data, and 20 images."""
+    clone = Clone(tmp_path_factory.mktemp("clone"))
+    shutil.copy(ROOT / "presets/custom.yaml", clone.folder / "params.yaml")
+    for number in range(20):
+        add(clone.folder / "my", number)
+    return clone
+
+
+def add(folder, number):
+    files = {f"images/{number}.jpg": picture(), f"labels/{number}.png": encoded(MASK)}
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def set_folders(clone, images, labels):
+    path = clone.folder / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["custom"]["mine"] |= {"images": str(images), "labels": str(labels)}
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def packed(clone):
+    return [clone.digest(f"data/custom/{split}.arrow") for split in ("train", "val")]
+
+
+def test_own_folders_are_packed_and_then_left_alone(clone):
+    assert clone.repro("custom@mine") == ({"custom@mine"}, set())
+    assert clone.repro("custom@mine") == (set(), set())
+
+
+def test_a_file_that_changes_is_packed_again(clone):
+    before = packed(clone)
+    (clone.folder / "my/images/3.jpg").write_bytes(picture(quality=50))
+    assert clone.repro("custom@mine") == ({"custom@mine"}, set())
+    assert sum(now != was for now, was in zip(packed(clone), before, strict=True)) == 1
+
+
+def test_folders_may_stand_anywhere(clone, tmp_path):
+    before = packed(clone)
+    outside = tmp_path / "out side"
+    shutil.copytree(clone.folder / "my", outside)
+    set_folders(clone, outside / "images", outside / "labels")
+    assert clone.repro("custom@mine") == ({"custom@mine"}, set())
+    assert packed(clone) == before
+    assert clone.repro("custom@mine") == (set(), set())
+    add(outside, 20)
+    assert clone.repro("custom@mine") == ({"custom@mine"}, set())
+    assert packed(clone) != before
+    set_folders(clone, "my/images", "my/labels")
+
+
+def test_a_mistake_in_the_data_stops_the_pipeline_there(clone):
+    (clone.folder / "my/labels/7.png").write_bytes(encoded(MASK + 1))
+    with pytest.raises(AssertionError, match=r"my/labels/7\.png: value 1 \(4 pixels\)"):
+        clone.repro("custom@mine")
+    assert not (clone.folder / "data/custom/train.arrow").exists()
