@@ -1,5 +1,6 @@
 """Fetching from servers as they are: real HTTP on 127.0.0.1, real processes, real file systems."""
 
+import contextlib
 import dataclasses
 import email.utils
 import hashlib
@@ -27,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import params
-from pipeline.originals import archive, downloads, fetch, random_weights, transfer
+from pipeline.originals import archive, cityscapes_account, downloads, fetch, random_weights
 from pipeline.originals.config import Archive, parse
 from pipeline.originals.transfer import Limits, Progress
 
@@ -47,9 +48,7 @@ QUICK = Limits(
     min_speed=10_000,
     speed_window=0.2,
 )
-BY_HAND = (
-    r"bring it here in another way and set archives\.voc2012\.url in params\.yaml to its path"
-)
+BY_HAND = r"bring it here in another way and set archives\.voc2012\.url in params\.yaml to its path"
 
 
 class Site:
@@ -66,6 +65,8 @@ class Site:
 
     def answer(self, handler):
         self.asked.append((handler.path, handler.headers.get("Range")))
+        length = int(handler.headers.get("Content-Length") or 0)
+        handler.form = urllib.parse.parse_qs(handler.rfile.read(length).decode())
         answers = self.answers.get(handler.path) or [status(404)]
         (answers.pop(0) if len(answers) > 1 else answers[0])(self, handler)
 
@@ -141,12 +142,11 @@ def status(code, **headers):
 def server():
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):  # the name that http.server looks for
-            try:
+            with contextlib.suppress(OSError):  # the client left
                 self.server.site.answer(self)
-            except OSError:
-                pass  # the client left
 
-        do_POST = do_GET
+        def do_POST(self):
+            self.do_GET()
 
         def log_message(self, *_):
             pass
@@ -217,9 +217,7 @@ def save(url, out, cache=None, limits=QUICK, **options):
     told = Told()
     url = [str(u) for u in url] if isinstance(url, list) else str(url)
     cache = cache or out.parent.parent / "downloads"
-    fetch.save(
-        "voc2012", Archive(url=url), out, cache, told.progress(), limits=limits, **options
-    )
+    fetch.save("voc2012", Archive(url=url), out, cache, told.progress(), limits=limits, **options)
     return told
 
 
@@ -586,9 +584,7 @@ def test_a_server_that_is_busy_is_asked_again_when_it_says(site, out):
     assert out.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize(
-    "value", ["3600", email.utils.formatdate(time.time() + 7200, usegmt=True)]
-)
+@pytest.mark.parametrize("value", ["3600", email.utils.formatdate(time.time() + 7200, usegmt=True)])
 def test_a_server_that_asks_for_more_patience_than_there_is_is_left(site, out, value):
     url = site.serve("/file", status(429, Retry_After=value))
     fails(url, out, r"429 Too Many Requests, and asks to come back after \d{4} s")
@@ -762,3 +758,440 @@ def test_random_weights_are_those_of_their_seed_and_leave_torchs_seed_alone():
     assert torch.equal(torch.random.get_rng_state(), before)
     assert first == random_weights.generate("resnet10t", 0)
     assert first != random_weights.generate("resnet10t", 1)
+
+
+# Processes
+
+
+def stage(folder, url, out="archives/voc2012"):
+    """Starts the stage as DVC does, in a folder of its own."""
+    (folder / "params.yaml").write_text(yaml.safe_dump({"archives": {"voc2012": {"url": url}}}))
+    command = [sys.executable, "-m", "stages.fetch", "voc2012", "params.yaml", out]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_killed_fetch_goes_on_from_its_last_byte(site, tmp_path, out):
+    url = site.serve("/file", file(pause=0.001), file())
+    killed = stage(tmp_path, url)
+    wait_until(lambda: site.served > 300_000)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert not out.exists()
+    (partial,) = (tmp_path / "downloads").glob("*.partial")
+    here = partial.stat().st_size
+    assert here > 250_000
+    again = stage(tmp_path, url)
+    _, said = again.communicate()
+    assert again.returncode == 0, said
+    assert out.read_bytes() == CONTENT
+    assert site.ranges == [None, f"bytes={here}-"]
+
+
+def test_of_two_fetches_at_once_the_second_waits_for_the_first(site, tmp_path):
+    url = site.serve("/file", file(pause=0.001))
+    both = [stage(tmp_path, url, f"archives/{name}") for name in "ab"]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert len(site.asked) == 1
+    assert sum("another process is fetching it" in text for text in said) == 1
+    assert all((tmp_path / "archives" / name).read_bytes() == CONTENT for name in "ab")
+
+
+def test_a_failed_fetch_ends_in_one_line_for_each_address(site, tmp_path):
+    urls = [site.address + "/missing", site.address + "/gone"]
+    process = stage(tmp_path, urls)
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in said
+    error = said[said.index("error: ") :].splitlines()
+    assert error[0].startswith("error: archives.voc2012: none of its 2 addresses gives it; bring")
+    assert error[1:] == [f"  {url}: the server answered 404 Not Found" for url in urls]
+
+
+def test_the_bar_counts_what_was_here_already_but_not_as_speed(site, tmp_path, out):
+    url = site.serve("/file", file(stop=1_000_000), file())
+    _, said = stage(tmp_path, url).communicate()
+    assert out.read_bytes() == CONTENT
+    assert "voc2012:  49%" in said
+    assert "100%|" in said
+    assert "1.95M/1.95M" in said
+
+
+# The Cityscapes site
+
+CREDENTIALS = {"CITYSCAPES_USERNAME": "ada", "CITYSCAPES_PASSWORD": "s3cret & more"}
+PACKAGE = "gtFine_trainvaltest.zip"
+ZIP = b"PK\x03\x04" + CONTENT
+FILE = "/file-handling/?packageID=3"
+
+
+@pytest.fixture
+def account(site, monkeypatch):
+    """The site's login, list and one file, in both directions as its own downloader knows them."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    site.forms = []
+    listed = [{"name": PACKAGE, "packageID": "3", "size": "2MB", "thirdparty": "0"}]
+    site.packages = [*listed, {"name": "other.zip", "packageID": 4, "size": "1GB"}]
+
+    def login(site, handler):
+        if handler.command == "GET":
+            file(PAGE, kind="text/html")(site, handler)
+            return
+        site.forms.append(handler.form)
+        expected = {"username": ["ada"], "password": ["s3cret & more"], "submit": ["Login"]}
+        if handler.form == expected:
+            status(302, Location="/", Set_Cookie="session=open; Path=/")(site, handler)
+        else:
+            file(PAGE, kind="text/html")(site, handler)
+
+    def members_only(answer):
+        def answer_member(site, handler):
+            member = "session=open" in handler.headers.get("Cookie", "")
+            (answer if member else status(302, Location="/login"))(site, handler)
+
+        return answer_member
+
+    def packages(site, handler):
+        file(json.dumps(site.packages).encode(), kind="application/json")(site, handler)
+
+    md5 = hashlib.md5(ZIP).hexdigest()
+    site.members_only = members_only
+    site.serve("/login", login)
+    site.serve("/downloads/?list", members_only(packages))
+    site.serve("/md5-sum/?packageID=3", members_only(file(f"{md5}  {PACKAGE}\n".encode())))
+    site.serve(FILE, members_only(file(ZIP, etag=None)))
+    return site
+
+
+def save_package(account, out, name=PACKAGE):
+    return save(f"cityscapes:{name}", out, cityscapes_site=account.address)
+
+
+def test_a_cityscapes_file_comes_with_an_account(account, out):
+    save_package(account, out)
+    assert out.read_bytes() == ZIP
+    asked = len(account.asked)
+    save_package(account, out)
+    assert len(account.asked) == asked  # it is here: nobody logs in
+
+
+def test_a_cityscapes_file_goes_on_where_it_broke_off_in_a_new_session(account, out):
+    broken = file(ZIP, etag=None, stop=1_000_000)
+    account.serve(FILE, *map(account.members_only, [broken, file(ZIP, etag=None)]))
+    save_package(account, out)
+    assert out.read_bytes() == ZIP
+    assert account.ranges[-1] == "bytes=1000000-"
+    assert len(account.forms) == 3
+
+
+def test_a_cityscapes_site_that_is_busy_is_asked_again(account, out):
+    listed = account.answers["/downloads/?list"][0]
+    account.serve("/downloads/?list", status(503), listed)
+    save_package(account, out)
+    assert out.read_bytes() == ZIP
+
+
+def test_a_damaged_cityscapes_file_is_found_by_the_sites_checksum(account, out):
+    account.serve(FILE, account.members_only(file(ZIP[:-1] + b"x")))
+    with pytest.raises(ValueError, match=f"cityscapes:{PACKAGE}: md5 is .*: another file"):
+        save_package(account, out)
+
+
+@pytest.mark.parametrize("missing", CREDENTIALS)
+def test_without_credentials_the_variables_to_set_are_named(account, out, missing, monkeypatch):
+    monkeypatch.delenv(missing)
+    message = (
+        rf"^archives\.voc2012: cityscapes:{PACKAGE}: needs an account of {account.address}: set "
+        rf"CITYSCAPES_USERNAME and CITYSCAPES_PASSWORD in the environment; or {BY_HAND}$"
+    )
+    fails(f"cityscapes:{PACKAGE}", out, message, cityscapes_site=account.address)
+    assert account.asked == []
+
+
+def test_wrong_credentials_are_an_error_without_a_second_try(account, out, monkeypatch):
+    monkeypatch.setenv("CITYSCAPES_PASSWORD", "guessed")
+    message = "the site does not take CITYSCAPES_USERNAME and CITYSCAPES_PASSWORD"
+    fails(f"cityscapes:{PACKAGE}", out, message, cityscapes_site=account.address)
+    assert len(account.forms) == 1
+
+
+def test_a_file_that_is_not_for_this_account_is_an_error_with_what_is(account, out):
+    message = f"does not offer it to this account; it offers {PACKAGE}, other.zip"
+    fails("cityscapes:gtCoarse.zip", out, message, cityscapes_site=account.address)
+
+
+@pytest.mark.parametrize("packages", [{}, [1], [{"name": PACKAGE}], "x", None])
+def test_a_list_of_another_form_is_an_error(account, out, packages):
+    account.packages = packages
+    with pytest.raises(ValueError, match=r"list of files is of another form|offers none"):
+        save_package(account, out)
+
+
+def test_the_password_is_told_to_nobody_but_the_login(account, out, cache, monkeypatch):
+    broken = account.members_only(file(ZIP, etag=None, stop=1_000_000))
+    account.serve(FILE, broken, status(503), status(404))
+    told = Told()
+    with pytest.raises(ValueError, match="404 Not Found") as error:
+        fetch.save(
+            "voc2012",
+            Archive(url=f"cityscapes:{PACKAGE}"),
+            out,
+            cache,
+            told.progress(),
+            limits=QUICK,
+            cityscapes_site=account.address,
+        )
+    chain, shown = error.value, ""
+    while chain:
+        chain, shown = chain.__cause__ or chain.__context__, shown + repr(chain)
+    kept = b"".join(path.read_bytes() for path in cache.iterdir()).decode("latin1")
+    asked = "".join(path for path, _ in account.asked)
+    assert "s3cret" not in shown + "".join(told) + kept + asked
+
+
+def test_the_sites_own_downloader_asks_the_same(account, out, tmp_path, monkeypatch):
+    reason = "needs cityscapesscripts"
+    downloader = pytest.importorskip("cityscapesscripts.download.downloader", reason=reason)
+
+    class Aimed(requests.adapters.HTTPAdapter):
+        def send(self, request, **options):
+            aimed = request.copy()
+            aimed.url = request.url.replace(cityscapes_account.SITE, account.address)
+            return super().send(aimed, **options)
+
+    class Session(requests.Session):
+        def __init__(self):
+            super().__init__()
+            self.mount(cityscapes_account.SITE, Aimed())
+
+    monkeypatch.setattr(downloader.requests, "Session", Session)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    (tmp_path / "cityscapesscripts").mkdir()
+    (tmp_path / "cityscapesscripts/credentials.json").write_text(
+        json.dumps({"username": "ada", "password": "s3cret & more"})
+    )
+    (tmp_path / "theirs").mkdir()
+    downloader.download_packages(
+        session=downloader.login(), package_names=[PACKAGE], destination_path=tmp_path / "theirs"
+    )
+    theirs, account.asked = account.asked, []
+    save_package(account, out)
+    assert set(account.asked) == set(theirs)
+    assert account.forms == [account.forms[0]] * 3
+    assert (tmp_path / "theirs" / PACKAGE).read_bytes() == out.read_bytes()
+
+
+# Disks
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one MiB, and how to remount it."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+
+    def mount(*options):
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    if os.geteuid() != 0 or not mount("size=1m"):
+        pytest.skip("needs the right to mount a small file system")
+    yield folder, lambda *options: mount("remount", *options)
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_what_does_not_fit_is_not_begun(site, out, small_disk):
+    folder, _ = small_disk
+    message = (
+        rf"^archives\.voc2012: {folder}/cache: 2,048,000 bytes are to come, 1,0\d\d,\d{{3}} are "
+        rf"free on the file system mounted at {folder}; free some, or .* {downloads.VARIABLE}"
+    )
+    urls = [site.serve("/file", file()), site.serve("/mirror", file())]
+    with pytest.raises(downloads.CacheError, match=message) as error:
+        save(urls, out, folder / "cache")
+    assert "\n" not in str(error.value)
+    assert [path for path, _ in site.asked] == ["/file"]  # a mirror would not help
+    assert site.served == 0 or not list((folder / "cache").glob("*.partial"))
+
+
+def test_a_disk_that_fills_up_keeps_what_came(site, out, small_disk):
+    folder, remount = small_disk
+    url = site.serve("/file", file(length=False))
+    message = (
+        rf"^archives\.voc2012: {folder}/cache: No space left on device on the file system "
+        rf"mounted at {folder}; what came is kept, and the next run goes on from there$"
+    )
+    fails(url, out, message, error=downloads.CacheError, cache=folder / "cache")
+    (partial,) = (folder / "cache").glob("*.partial")
+    here = partial.stat().st_size
+    assert here > 900_000
+    assert remount("size=8m")
+    save(url, out, folder / "cache")
+    assert out.read_bytes() == CONTENT
+    assert site.ranges == [None, f"bytes={here}-"]
+
+
+def test_a_file_is_copied_from_a_cache_on_another_file_system(site, out, small_disk):
+    folder, remount = small_disk
+    assert remount("size=8m")
+    save(site.serve("/file", file()), out, folder / "cache")
+    assert out.read_bytes() == CONTENT
+    assert out.stat().st_nlink == 1
+    assert [path.name for path in out.parent.iterdir()] == ["voc2012"]
+
+
+def test_a_copy_that_does_not_fit_is_not_begun(site, tmp_path, cache, small_disk):
+    folder, _ = small_disk
+    url = site.serve("/file", file())
+    fails(
+        url, folder / "archives" / "voc2012", "2,048,000 bytes", downloads.CacheError, cache=cache
+    )
+
+
+def test_a_cache_that_can_only_be_read_serves_what_it_has(site, out, small_disk):
+    folder, remount = small_disk
+    assert remount("size=8m")
+    url = site.serve("/file", file())
+    save(url, out, folder)
+    assert remount("ro")
+    out.unlink()
+    save(url, out, folder)
+    assert out.read_bytes() == CONTENT
+    assert len(site.asked) == 1
+    message = rf"{folder}: no place for downloads: Read-only file system; set DEEPLAB_DOWNLOADS"
+    out.unlink()
+    fails(site.serve("/other", file()), out, message, downloads.CacheError, cache=folder)
+
+
+def test_a_cache_that_is_no_folder_is_an_error(site, out, original):
+    message = rf"^archives\.voc2012: {original}/x: no place for downloads: Not a directory; set"
+    url = site.serve("/file", file())
+    fails(url, out, message, downloads.CacheError, cache=original / "x")
+
+
+def test_the_cache_is_the_main_repositorys_or_where_the_user_wants_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert downloads.folder() == tmp_path / "downloads"
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    assert downloads.folder() == tmp_path / "main/downloads"
+    monkeypatch.setenv(downloads.VARIABLE, "shared")
+    assert downloads.folder() == tmp_path / "main/shared"
+    monkeypatch.setenv(downloads.VARIABLE, str(tmp_path / "elsewhere"))
+    assert downloads.folder() == tmp_path / "elsewhere"
+
+
+# DVC
+
+
+class Project:
+    """A repository with the fetch stage alone, and the real `dvc`."""
+
+    def __init__(self, folder, url):
+        self.folder = folder
+        self.out = folder / "archives/voc2012"
+        ignored = shutil.ignore_patterns("__pycache__")
+        for name in ("pipeline", "stages", ".dvcignore", ".gitignore"):
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, folder / name, ignore=ignored)
+            else:
+                shutil.copy(source, folder / name)
+        document = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+        document["stages"] = {"fetch": document["stages"]["fetch"]}
+        (folder / "dvc.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+        (folder / "params.yaml").write_text(yaml.safe_dump({"archives": {"voc2012": {"url": url}}}))
+        self.run("git init -q")
+        self.run("dvc init -q")
+        shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
+        self.run("git add -A")
+        self.run("git commit -qm project")
+
+    def run(self, command):
+        people = [
+            f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+        ]
+        names = dict.fromkeys(people, "a@b.invalid")
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            command.split(),
+            cwd=self.folder,
+            env=os.environ | names | {"PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout + done.stderr
+
+    @property
+    def kept(self):
+        """The finished file in the download cache."""
+        (path,) = (p for p in (self.folder / "downloads").iterdir() if re.search("-[^.]*$", p.name))
+        return path
+
+    @property
+    def object(self):
+        """DVC's own copy."""
+        digest = hashlib.md5(CONTENT).hexdigest()
+        return self.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+
+
+def test_dvc_fetches_again_without_a_download_and_shares_no_byte_that_is_written(site, tmp_path):
+    url = site.serve("/file", file())
+    project = Project(tmp_path, url)
+    project.run("dvc repro")
+    names = [project.out, project.object, project.kept]
+    assert [path.read_bytes() == CONTENT for path in names] == [True] * 3
+    assert [path.stat().st_mode & 0o777 for path in names] == [0o444] * 3
+
+    # An edit of a drawing runs the stage again, which costs a hash.
+    drawing = next((tmp_path / "pipeline/originals/drawing").glob("[a-z]*.py"))
+    drawing.write_text(drawing.read_text() + "# edited\n")
+    assert "Running stage 'fetch@voc2012'" in project.run("dvc repro")
+    assert len(site.asked) == 1
+
+    # What is unprotected for an edit is a copy.
+    project.run("dvc unprotect archives/voc2012")
+    with project.out.open("ab") as opened:
+        opened.write(b"edited")
+    assert project.object.read_bytes() == project.kept.read_bytes() == CONTENT
+    project.run("dvc checkout --force")
+    assert project.out.read_bytes() == CONTENT
+
+    # Neither needs the other.
+    shutil.rmtree(tmp_path / ".dvc/cache")
+    project.out.unlink()
+    assert project.kept.read_bytes() == CONTENT
+    project.run("dvc repro")
+    shutil.rmtree(tmp_path / "downloads")
+    assert project.object.read_bytes() == project.out.read_bytes() == CONTENT
+    assert len(site.asked) == 1
+
+
+def test_dvc_experiments_share_downloads_and_take_one_path_in_place_of_mirrors(site, tmp_path):
+    mirrors = [site.address + "/missing", site.serve("/file", file())]
+    folder = tmp_path / "project"
+    folder.mkdir()
+    project = Project(folder, [f"{url}#{MD5}" for url in mirrors])
+    project.run("dvc exp run --temp")
+    assert project.kept.read_bytes() == CONTENT
+    asked = len(site.asked)
+    project.run("dvc repro --no-run-cache")
+    assert project.out.read_bytes() == CONTENT
+    assert len(site.asked) == asked == 2
+    other = tmp_path / "other.tar"
+    other.write_bytes(b"another file than the checksum's")
+    project.run(f"dvc exp run -S archives.voc2012.url={other}")
+    assert project.out.read_bytes() == other.read_bytes()
+    document = yaml.safe_load((folder / "params.yaml").read_text())
+    assert document["archives"]["voc2012"]["url"] == str(other)
+    assert "downloads" not in project.run("git status --porcelain")

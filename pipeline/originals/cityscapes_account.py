@@ -64,7 +64,7 @@ def _login(site: str, limits: Limits) -> requests.Session:
     }
     if not all(credentials.values()):
         raise ValueError(
-            f"needs an account of {SITE}: set {USERNAME_VARIABLE} and {PASSWORD_VARIABLE} in the "
+            f"needs an account of {site}: set {USERNAME_VARIABLE} and {PASSWORD_VARIABLE} in the "
             "environment"
         )
     session = requests.Session()
