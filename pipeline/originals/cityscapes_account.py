@@ -50,11 +50,23 @@ def find(name: str, site: str, limits: Limits) -> Package:
 def open_(
     package: Package, site: str, headers: dict[str, str], limits: Limits
 ) -> requests.Response:
-    """Asks for a file's bytes; logs in anew, as a session does not outlast a long transfer."""
-    url = f"{site}/file-handling/?packageID={package.id}"
-    return _login(site, limits).get(
-        url, headers=headers, stream=True, allow_redirects=False, timeout=limits.timeouts
+    """Asks for a file's bytes; logs in anew, as a session may not outlast a long transfer.
+
+    Raises:
+        ValueError: no credentials, wrong ones, or no right to the file.
+        AttemptError: the site could not be reached.
+    """
+    response = _login(site, limits).get(
+        f"{site}/file-handling/?packageID={package.id}",
+        headers=headers,
+        stream=True,
+        allow_redirects=False,
+        timeout=limits.timeouts,
     )
+    if response.is_redirect:
+        response.close()
+        raise ValueError(f"the site sends us to {response.headers['Location']} in its place")
+    return response
 
 
 def _login(site: str, limits: Limits) -> requests.Session:

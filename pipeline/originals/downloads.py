@@ -111,8 +111,8 @@ def finish(entry: Entry, sha256: str) -> Path:
         if sha256:
             files.write_text(entry.sha256, f"{sha256}  {entry.file.name}\n")
         _flush_to_disk(entry.partial)
-        entry.partial.chmod(_READ_ONLY)
         entry.partial.replace(entry.file)
+        entry.file.chmod(_READ_ONLY)  # not before: a partial must stay open to its rest
         entry.facts.unlink(missing_ok=True)
     return entry.file
 

@@ -6,6 +6,7 @@ only when all of the bytes are here and the checksum is right.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import re
 import urllib.parse
@@ -110,25 +111,27 @@ def _obtain(address: Address, entry: Entry, progress: Progress, limits: Limits, 
     Where a file is pieced together from several answers, one piece may be of another file: it is
     fetched once more, as a whole, before the address counts as wrong.
     """
-    open_, algorithm, digest = _source(address, progress, limits, site)
+    shown = _shown(address.location)
+    told = dataclasses.replace(progress, say=lambda line: progress.say(f"{shown}: {line}"))
+    open_, algorithm, digest = _source(address, told, limits, site)
     for _ in range(2):
         pieced = transfer.download(
             open_,
             address.rest if address.scheme == "cityscapes" else address.location,
             entry,
             verified=bool(algorithm),
-            progress=progress,
+            progress=told,
             limits=limits,
         )
         wanted = {algorithm} if address.algorithm else {algorithm, "sha256"} - {""}
-        found = _digests(entry.partial, wanted, progress)
+        found = _digests(entry.partial, wanted, told)
         if not algorithm or found[algorithm] == digest:
             return downloads.finish(entry, "" if address.algorithm else found["sha256"])
         downloads.discard(entry)
         wrong = _wrong_checksum(algorithm, found[algorithm], digest)
         if not pieced:
             break
-        progress.say(f"{wrong}; it came in pieces, so it begins anew")
+        told.say(f"{wrong}; it came in pieces, so it begins anew")
     raise ValueError(wrong)
 
 

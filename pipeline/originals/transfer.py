@@ -327,8 +327,6 @@ def _facts(response: requests.Response, source: str) -> _Facts:
 def _begin(entry: Entry, facts: _Facts) -> None:
     """Makes the partial empty; a partial is never there with another file's facts."""
     downloads.discard(entry)
-    if facts.size is not None:
-        downloads.require_space(entry.partial.parent, facts.size)
     with downloads.using(entry.partial.parent):
         entry.facts.write_text(facts.model_dump_json(), encoding="utf-8")
         entry.partial.touch()
@@ -397,7 +395,8 @@ def _check_kind(location: str, head: bytes, content_type: str) -> None:
     ending, fits = _expected_kind(location, head)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:15].lower()
     looks_like_page = start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml"))
-    if looks_like_page or (content_type.lower().startswith("text/html") and not (ending and fits)):
+    called_page = content_type.lower().startswith("text/html")
+    if looks_like_page or (called_page and not ending and b"\0" not in head):
         raise ValueError("a web page came in place of the file")
     if ending and not fits:
         raise ValueError(f"what came is no {ending}: it begins with {head[:8]!r}")
