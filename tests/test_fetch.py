@@ -65,6 +65,7 @@ class Site:
 
     def answer(self, handler):
         self.asked.append((handler.path, handler.headers.get("Range")))
+        self.condition = handler.headers.get("If-Range")
         length = int(handler.headers.get("Content-Length") or 0)
         handler.form = urllib.parse.parse_qs(handler.rfile.read(length).decode())
         answers = self.answers.get(handler.path) or [status(404)]
@@ -386,6 +387,7 @@ def test_a_transfer_that_breaks_off_goes_on_from_its_last_byte(site, out):
     assert out.read_bytes() == CONTENT
     assert site.ranges == [None, "bytes=1000000-", "bytes=1500000-"]
     assert site.served == SIZE
+    assert site.condition == '"1"'
     assert (1_000_000, SIZE) in told.counts
     assert "IncompleteRead" in told[0]
 
@@ -475,11 +477,12 @@ def test_pieces_of_two_files_are_found_by_the_checksum_and_begin_anew(site, out)
 
 def test_a_range_that_was_not_asked_for_is_not_appended(site, out):
     def shifted(site, handler):
+        rest = CONTENT[5 : 5 + SIZE - 1_000_000]  # as many bytes as are missing, but others
         handler.send_response(206)
         handler.send_header("Content-Range", f"bytes 5-{SIZE - 1}/{SIZE}")
-        handler.send_header("Content-Length", str(SIZE - 5))
+        handler.send_header("Content-Length", str(len(rest)))
         handler.end_headers()
-        handler.wfile.write(CONTENT[5:])
+        handler.wfile.write(rest)
 
     save(site.serve("/file", file(stop=1_000_000), shifted, file()), out)
     assert out.read_bytes() == CONTENT
