@@ -25,11 +25,10 @@ LEVELS = [
         "params",
         "sources",
         "splits",
-        "tracking",
         "voc",
     },
     {"originals", "data", "model", "evaluation", "report"},
-    {"training", "inference", "importing", "cost"},
+    {"training", "inference", "importing", "cost", "tracking"},
 ]
 
 

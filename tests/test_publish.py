@@ -64,6 +64,7 @@ def test_a_model_shows_its_params_and_its_curve():
         "network.decoder": "null",
         "training.base_learning_rate": "0.05",
         "training.scales": "0.75, 1.0",
+        "validation.data": "data/val.arrow",
     }
     assert curve(run, "train/loss") == LOSSES
     assert curve(run, "train/learning_rate") == [(0, 0.05), (1, 0.05), (2, 0.05), (3, 0.05)]

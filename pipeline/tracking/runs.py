@@ -104,6 +104,7 @@ def of_import(
         num_images=0,
         figures={},
         trained=None,
+        warnings=[],
     )
 
 
