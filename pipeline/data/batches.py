@@ -4,31 +4,22 @@ The sample and every random choice of iteration i, position k are pure functions
 Order and augmentation therefore do not depend on the number of threads, on how a batch is split
 over devices, or on where an interrupted training was resumed.
 
-Threads are enough: decoding and resampling run in OpenCV and Pillow, which release Python's global
-lock, and all threads share one memory-mapped split.
+All threads share one memory-mapped split.
 """
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pipeline.data import augmentation, images
+from pipeline.parallel import Item, Result, map_ahead
 from pipeline.splits import Split
 
 _BATCHES_AHEAD = 2
-_MAX_THREADS = 8
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +137,7 @@ def _grouped(
     load: Callable[[Item], Result], items: Iterable[Item], batch_size: int
 ) -> Iterator[list[Result]]:
     loaded: list[Result] = []
-    for item in _loaded_ahead(load, items, batch_size * _BATCHES_AHEAD):
+    for item in map_ahead(load, items, batch_size * _BATCHES_AHEAD):
         loaded.append(item)
         if len(loaded) == batch_size:
             yield loaded
@@ -167,21 +158,3 @@ def _collate_labelled(items: list[_LabelledItem]) -> LabelledBatch:
     batch = _collate(items)
     labels = torch.from_numpy(np.stack([item.label for item in items])).long()
     return LabelledBatch(batch.image_ids, batch.images, batch.boxes, labels)
-
-
-def _loaded_ahead(
-    load: Callable[[Item], Result], items: Iterable[Item], num_ahead: int
-) -> Iterator[Result]:
-    """Like map(load, items), in order, with up to num_ahead results prepared in threads."""
-    cv2.setNumThreads(1)  # one image per thread scales better than several threads per image
-    pending: deque[Future[Result]] = deque()
-    executor = ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), _MAX_THREADS))
-    try:
-        for item in items:
-            pending.append(executor.submit(load, item))
-            if len(pending) > num_ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        executor.shutdown(cancel_futures=True)
