@@ -3,6 +3,7 @@
 import gzip
 import io
 import tarfile
+import zipfile
 
 import numpy as np
 import scipy.io
@@ -28,6 +29,15 @@ def tar(files):
 
 def tgz(files):
     return gzip.compress(tar(files), mtime=0)
+
+
+def zipped(files, compression=zipfile.ZIP_DEFLATED):
+    """A zip of {name: content}, or of (name, content) pairs."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in files.items() if isinstance(files, dict) else files:
+            archive.writestr(zipfile.ZipInfo(name), content, compression)
+    return buffer.getvalue()
 
 
 def jpeg(height=2, width=3, grey=0):

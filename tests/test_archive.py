@@ -79,6 +79,14 @@ def test_links_and_folders_are_passed_over(path):
     assert streamed(path) == [("file", b"")]
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "../up", "a/../../up", ".."])
+def test_a_name_that_leads_out_of_the_archive_is_an_error(path, name):
+    stored(path, packing.tar({name: b"1"}))
+    for reader in (archive.index, streamed):
+        with pytest.raises(ValueError, match=r"original\.tar: member '.*' leads out of the arch"):
+            reader(path)
+
+
 def test_two_members_of_one_name_are_an_error(path):
     stored(path, packing.tar([("a", b"1"), ("./a", b"2")]))
     with pytest.raises(ValueError, match=r"original\.tar: member a occurs twice"):

@@ -106,6 +106,20 @@ def read_ids(content: bytes, place: str) -> list[str]:
     return image_ids
 
 
+def member_name(path: Path, name: str) -> str:
+    """A member's name in its plainest form, without a leading "./".
+
+    Nothing is ever extracted; yet what tries to leave its archive is not what was asked for.
+
+    Raises:
+        ValueError: absolute, or leads out of the archive.
+    """
+    plain = posixpath.normpath(name)
+    if plain.startswith("/") or plain.split("/")[0] == "..":
+        raise ValueError(f"{path}: member {name!r} leads out of the archive")
+    return plain
+
+
 def _members(path: Path, file: IO[bytes]) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
     """Yields regular files by name, with their tar to read them from."""
     seen: set[str] = set()
@@ -115,7 +129,7 @@ def _members(path: Path, file: IO[bytes]) -> Iterator[tuple[str, tarfile.TarInfo
                 raise tarfile.ReadError(f"{member.name} has size {member.size}")
             if not member.isreg() or member.issparse():
                 continue
-            name = posixpath.normpath(member.name)
+            name = member_name(path, member.name)
             if name in seen:
                 raise ValueError(f"{path}: member {name} occurs twice")
             seen.add(name)
