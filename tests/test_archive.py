@@ -152,6 +152,16 @@ def test_a_negative_size_does_not_send_the_reader_round_and_round(path):
         archive.index(stored(path, bytes(header) + bytes(1024)))
 
 
+def test_a_member_that_would_fill_memory_is_an_error(path):
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        header = tarfile.TarInfo("zeros")
+        header.size = 300 << 20
+        file.write(header.tobuf())
+        file.write(bytes(1024))
+    with pytest.raises(ValueError, match=r"zeros has 314572800 bytes, more than the limit of 2684"):
+        streamed(path)
+
+
 def test_a_gzip_cut_short_is_an_error(path):
     content = packing.tgz(FILES)
     with pytest.raises(ValueError, match="ended before the end-of-stream marker"):

@@ -19,8 +19,6 @@ from typing import IO
 
 from pipeline.originals import archive
 
-# What `read` is willing to hold in memory; the originals' images have some hundred kilobytes.
-_MAX_MEMBER_BYTES = 256 << 20
 _CHUNK_BYTES = 1 << 20
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
@@ -81,10 +79,7 @@ def read(path: Path, name: str, member: Member) -> bytes:
     Raises:
         ValueError: damaged, or larger than memory should hold.
     """
-    if member.size > _MAX_MEMBER_BYTES:
-        raise ValueError(
-            f"{path}: {name} has {member.size} bytes, more than the limit of {_MAX_MEMBER_BYTES}"
-        )
+    archive.check_size(path, name, member.size)
     return b"".join(_chunks(path, name, member))
 
 
