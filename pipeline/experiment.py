@@ -14,7 +14,14 @@ from pipeline import params
 from pipeline.evaluation.config import Evaluation
 from pipeline.inference.config import Inference
 from pipeline.model.config import Network
-from pipeline.originals.config import Archive, Trainaug, Voc
+from pipeline.originals.config import (
+    Archive,
+    Cityscapes,
+    CityscapesCoarse,
+    Coco,
+    Trainaug,
+    Voc,
+)
 from pipeline.params import Config
 from pipeline.report.config import Report
 from pipeline.training.config import Training
@@ -77,6 +84,9 @@ class Experiment(Config):
     archives: dict[Key, Archive]
     voc: dict[Key, Voc]
     trainaug: dict[Key, Trainaug]
+    coco: dict[Key, Coco]
+    cityscapes: dict[Key, Cityscapes]
+    cityscapes_coarse: dict[Key, CityscapesCoarse]
     models: Annotated[dict[Key, Model], Field(min_length=1)]
     rows: Annotated[dict[Key, Row], Field(min_length=1)]
     report: Report
@@ -118,7 +128,29 @@ def _source_mistakes(experiment: Experiment) -> list[str]:
             mistakes.append(f"{section}: {count} archives, but all would write the same splits")
     if experiment.trainaug and not experiment.voc:
         mistakes.append("trainaug: needs VOC train and val, but voc lists no archive")
-    return mistakes
+    return mistakes + _zip_source_mistakes(experiment)
+
+
+def _zip_source_mistakes(experiment: Experiment) -> list[str]:
+    """Of the sources that name two archives each: one of images, one of labels."""
+    named = [
+        *((f"coco.{k}.images", e.images) for k, e in experiment.coco.items()),
+        *((f"coco.{k}.annotations", e.annotations) for k, e in experiment.coco.items()),
+    ]
+    for section in ("cityscapes", "cityscapes_coarse"):
+        entries: dict[str, Cityscapes | CityscapesCoarse] = getattr(experiment, section)
+        named += [(f"{section}.{k}.images", e.images) for k, e in entries.items()]
+        named += [(f"{section}.{k}.labels", e.labels) for k, e in entries.items()]
+    mistakes = [
+        f"{place}: {name!r} is not one of archives ({_listed(experiment.archives)})"
+        for place, name in named
+        if name not in experiment.archives
+    ]
+    return mistakes + [
+        f"{section}: {count} entries, but all would write the same splits"
+        for section in ("cityscapes", "cityscapes_coarse")
+        if (count := len(getattr(experiment, section))) > 1
+    ]
 
 
 def _model_mistakes(key: str, model: Model) -> list[str]:
@@ -133,6 +165,8 @@ def _model_mistakes(key: str, model: Model) -> list[str]:
 
 def _row_mistakes(key: str, row: Row, experiment: Experiment) -> list[str]:
     mistakes = []
+    if key == "data":
+        mistakes.append("rows.data: metrics/data is where the data's own metrics are; rename it")
     if row.model not in experiment.models:
         mistakes.append(
             f"rows.{key}.model: {row.model!r} is not one of models ({_listed(experiment.models)})"
@@ -180,6 +214,11 @@ def _data_mistakes(experiment: Experiment) -> list[str]:
         known |= {f"data/voc/{split}.arrow" for split in ("train", "val", "trainval")}
     if experiment.trainaug:
         known.add("data/voc/trainaug.arrow")
+    known |= {f"data/coco/{key}.arrow" for key in experiment.coco}
+    if experiment.cityscapes:
+        known |= {f"data/cityscapes/{split}.arrow" for split in ("train", "val", "test")}
+    if experiment.cityscapes_coarse:
+        known.add("data/cityscapes/coarse.arrow")
     entries = [(f"models.{key}", model.data) for key, model in experiment.models.items()]
     entries += [(f"rows.{key}", row.data) for key, row in experiment.rows.items()]
     return [

@@ -16,7 +16,7 @@ LabelMap = NDArray[np.uint8]
 _FORMATS = ("PNG", "PPM", "JPEG")
 
 # The colour of void in VOC's own label maps (VOClabelcolormap of 255).
-_VOID_COLOUR = (224, 224, 192)
+VOID_COLOUR = (224, 224, 192)
 
 
 def decode(encoded: Encoded) -> LabelMap:
@@ -71,5 +71,5 @@ def illegal_values(label: LabelMap, classes: Classes) -> list[int]:
 def _palette(classes: Classes) -> bytes:
     table = np.zeros((256, 3), np.uint8)
     table[: classes.num_classes] = classes.colours
-    table[classes.ignore_index] = _VOID_COLOUR
+    table[classes.ignore_index] = VOID_COLOUR
     return table.tobytes()

@@ -75,6 +75,13 @@ def decode(image: Encoded) -> Pixels:
     return decoded.astype(np.uint8, copy=False)
 
 
+def png(pixels: Pixels) -> bytes:
+    """Encodes (H, W, 3) RGB pixels without loss."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def raw(pixels: Pixels) -> bytes:
     """Puts (H, W, 3) RGB or (H, W) grey pixels behind a header."""
     height, width = pixels.shape[:2]

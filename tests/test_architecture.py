@@ -16,15 +16,19 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 WINDOW = "pipeline/tracking"
 LEVELS = [
     {
+        "cityscapes",
         "classes",
+        "coco",
         "command",
         "experiment",
+        "export",
         "files",
         "label_map",
         "parallel",
         "params",
         "pixels",
         "splits",
+        "summary",
         "tracking",
         "voc",
     },

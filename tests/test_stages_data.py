@@ -30,10 +30,15 @@ def params_file(tmp_path):
 
 
 def pack_voc(folder, archive_file):
-    """Runs the stage; returns the paths of train, val and trainval."""
+    """Runs the stage; returns the paths of train, val and trainval. Metrics go to voc.json."""
     outs = [folder / f"{name}.arrow" for name in ("train", "val", "trainval")]
-    voc.main("voc2012", archive_file, *outs)
+    voc.main("voc2012", archive_file, *outs, folder / "voc.json")
     return outs
+
+
+def new(folder, name):
+    """Paths of a split and of its metrics."""
+    return folder / f"{name}.arrow", folder / f"{name}.json"
 
 
 def stored(path, content):
@@ -50,7 +55,7 @@ def test_miniatures_become_the_four_splits(params_file, tmp_path):
         fetch.main(key, params_file, tmp_path / key)
     train, val, trainval = pack_voc(tmp_path, tmp_path / "voc2012")
     out = tmp_path / "trainaug.arrow"
-    trainaug.main("sbd", params_file, tmp_path / "sbd", train, val, out)
+    trainaug.main("sbd", params_file, tmp_path / "sbd", train, val, out, tmp_path / "t.json")
     assert [len(Split(path)) for path in (train, val, trainval, out)] == [48, 32, 80, 128]
     assert sources(Split(out)) == ["voc2012"] * 48 + ["sbd"] * 80
     assert not set(Split(out).image_ids) & set(Split(val).image_ids)
@@ -61,7 +66,7 @@ def test_trainaug_is_voc_train_then_what_only_sbd_has_in_its_archives_order(para
     sbd_file = stored(tmp_path / "sbd", packing.tgz(packing.sbd_files(["v", "z"], ["a"])))
     train, val, _ = pack_voc(tmp_path, voc_file)
     out = tmp_path / "trainaug.arrow"
-    trainaug.main("small", params_file, sbd_file, train, val, out)
+    trainaug.main("small", params_file, sbd_file, train, val, out, tmp_path / "t.json")
     split = Split(out)
     assert split.image_ids == ["b", "a", "z"]
     assert list(split)[:2] == list(Split(train))
@@ -75,7 +80,7 @@ def test_trainaug_of_another_size_is_an_error_before_any_image_is_read(params_fi
     out = tmp_path / "trainaug.arrow"
     sbd_file = stored(tmp_path / "sbd", packing.tgz(files))
     with pytest.raises(ValueError, match="expected_images is 3, but there are 4: VOC train 1"):
-        trainaug.main("small", params_file, sbd_file, train, val, out)
+        trainaug.main("small", params_file, sbd_file, train, val, out, tmp_path / "t.json")
     assert not out.exists()
 
 
@@ -86,7 +91,7 @@ def test_an_archive_cut_short_leaves_no_split(params_file, tmp_path):
     before = sorted(tmp_path.iterdir())
     sbd_file = stored(tmp_path / "sbd", content[:-9])
     with pytest.raises(ValueError, match="sbd: not a tar archive, or a damaged one"):
-        trainaug.main("small", params_file, sbd_file, train, val, tmp_path / "trainaug.arrow")
+        trainaug.main("small", params_file, sbd_file, train, val, *new(tmp_path, "trainaug"))
     assert sorted(tmp_path.iterdir()) == sorted([*before, sbd_file])
 
 
@@ -121,6 +126,7 @@ def test_real_archives_add_up_to_trainaug_without_any_image_of_val(tmp_path):
     params_file = stored(tmp_path / "params.yaml", b"trainaug: {sbd: {expected_images: 210}}")
     train, val, _ = pack_voc(tmp_path, Path(REALDATA) / "VOCtrainval_11-May-2012.tar")
     out = tmp_path / "trainaug.arrow"
-    trainaug.main("sbd", params_file, Path(REALDATA) / "benchmark.tgz", train, val, out)
+    metrics = tmp_path / "trainaug.json"
+    trainaug.main("sbd", params_file, Path(REALDATA) / "benchmark.tgz", train, val, out, metrics)
     assert sources(Split(out)) == ["voc2012"] * 140 + ["sbd"] * 70
     assert not set(Split(out).image_ids) & set(Split(val).image_ids)
