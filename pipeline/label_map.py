@@ -64,7 +64,12 @@ def colourise(label: LabelMap, classes: Classes) -> NDArray[np.uint8]:
 
 def illegal_values(label: LabelMap, classes: Classes) -> list[int]:
     """Values that are neither a class nor void, ascending."""
-    values = np.flatnonzero(np.bincount(label.ravel(), minlength=256))
+    return illegal_counts(np.bincount(label.ravel(), minlength=256), classes)
+
+
+def illegal_counts(counts: NDArray[np.int64], classes: Classes) -> list[int]:
+    """Values that are neither a class nor void, ascending, given (256,) counts of all values."""
+    values = np.flatnonzero(counts)
     return [int(v) for v in values if v >= classes.num_classes and v != classes.ignore_index]
 
 

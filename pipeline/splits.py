@@ -86,14 +86,14 @@ def checked_sample(
             f"{source}: {image_id}: label map is {values.shape[0]}x{values.shape[1]} pixels "
             f"(height x width), its image {height}x{width}"
         )
-    illegal = label_map.illegal_values(values, classes)
+    counts = np.bincount(values.ravel(), minlength=256)
+    illegal = label_map.illegal_counts(counts, classes)
     if illegal:
         raise ValueError(
             f"{source}: {image_id}: label values {illegal} are neither a class "
             f"(0..{classes.num_classes - 1}) nor void ({classes.ignore_index})"
         )
-    counts = np.bincount(values.ravel(), minlength=256)[: classes.num_classes]
-    present = np.flatnonzero(counts)
+    present = np.flatnonzero(counts[: classes.num_classes])
     return Sample(
         image_id, image, label, height, width, present.tolist(), counts[present].tolist(), source
     )

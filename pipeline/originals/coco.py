@@ -27,8 +27,7 @@ import ijson
 import numpy as np
 import pycocotools.mask
 import pydantic
-from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from pipeline import label_map
 from pipeline.coco import CATEGORIES
@@ -111,7 +110,10 @@ class _Annotation(_Record):
     image_id: int
     category_id: int
     iscrowd: Literal[0, 1]
-    segmentation: list[list[float]] | _Runs
+    segmentation: Annotated[
+        Annotated[list[list[float]], Tag("polygons")] | Annotated[_Runs, Tag("runs")],
+        Discriminator(lambda value: "runs" if isinstance(value, dict) else "polygons"),
+    ]
 
 
 _R = TypeVar("_R", bound=_Record)
@@ -220,31 +222,30 @@ def samples(
 def paint(photograph: Photograph) -> LabelMap:
     """Paints the outlines of one image: (H, W) VOC label values, void where a crowd is."""
     height, width = photograph.height, photograph.width
-    label = np.zeros((height, width), np.uint8)
-    masks = [(_mask(outline, height, width), outline) for outline in photograph.outlines]
+    label = np.zeros((height, width), np.uint8, order="F")  # by columns, as the masks are
+    runs = [(_runs(outline, height, width), outline) for outline in photograph.outlines]
 
-    def turn(pair: tuple[NDArray[np.bool_], Outline]) -> tuple[bool, int, int]:
+    def turn(pair: tuple[Any, Outline]) -> tuple[bool, int, int]:
         mask, outline = pair
-        return _is_class(outline), -int(np.count_nonzero(mask)), outline.annotation_id
+        return _is_class(outline), -int(pycocotools.mask.area(mask)), outline.annotation_id
 
-    for mask, outline in sorted(masks, key=turn):
-        label[mask] = outline.label
-    return label
+    for mask, outline in sorted(runs, key=turn):
+        np.copyto(label, outline.label, where=pycocotools.mask.decode(mask).view(np.bool_))
+    return np.ascontiguousarray(label)
 
 
 def _is_class(outline: Outline) -> bool:
     return outline.label != CLASSES.ignore_index
 
 
-def _mask(outline: Outline, height: int, width: int) -> NDArray[np.bool_]:
-    """(H, W), as COCO's own code rasterises it."""
+def _runs(outline: Outline, height: int, width: int) -> dict[str, Any]:
+    """What an outline covers, as COCO's own code rasterises it, in that code's run lengths."""
     if outline.counts:
-        counts = np.frombuffer(outline.counts, np.uint32)
-        runs = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-        return runs.reshape(width, height).T
+        counts = np.frombuffer(outline.counts, np.uint32).tolist()
+        uncompressed = {"counts": counts, "size": [height, width]}
+        return dict(pycocotools.mask.frPyObjects(uncompressed, height, width))
     polygons = [np.frombuffer(polygon) for polygon in outline.polygons]
-    runs = pycocotools.mask.merge(pycocotools.mask.frPyObjects(polygons, height, width))
-    return np.asarray(pycocotools.mask.decode(runs) > 0)
+    return dict(pycocotools.mask.merge(pycocotools.mask.frPyObjects(polygons, height, width)))
 
 
 @dataclass(frozen=True)
