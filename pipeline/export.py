@@ -42,7 +42,7 @@ def main(split: Path, out: Path) -> None:
 
 
 def _checked_name(split: Path, image_id: str) -> str:
-    if PurePosixPath(image_id).name != image_id or image_id == "..":
+    if PurePosixPath(image_id).name != image_id or image_id in ("", ".", ".."):
         raise ValueError(f"{split}: image id {image_id!r} cannot be a file's name")
     return image_id
 

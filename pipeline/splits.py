@@ -188,7 +188,9 @@ class Split:
 
 def _value(scalar: pa.Scalar) -> Any:
     """A value as Python knows it; bytes as a view of the mapped file, without a copy."""
-    return memoryview(scalar.as_buffer()) if pa.types.is_binary(scalar.type) else scalar.as_py()
+    if pa.types.is_binary(scalar.type):
+        return memoryview(scalar.as_buffer()).cast("B")  # Arrow's bytes are signed, Python's not
+    return scalar.as_py()
 
 
 def _batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:

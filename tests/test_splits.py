@@ -26,7 +26,7 @@ def path(tmp_path):
 
 
 def sample(image_id="a", **changes):
-    whole = Sample(image_id, b"image", b"label", 2, 3, [0, 8], [4, 1], "voc2012")
+    whole = Sample(image_id, b"imag\xff", b"label", 2, 3, [0, 8], [4, 1], "voc2012")
     return dataclasses.replace(whole, **changes)
 
 
