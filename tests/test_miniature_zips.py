@@ -112,7 +112,7 @@ def test_what_an_annotation_covers_is_the_drawn_figure(tmp_path):
         expected = np.array([0, *values], np.uint8)[drawn.instances]
         label, figures = coco.paint(photograph), expected > 0
         assert np.mean(label == expected) > 0.9  # a chair's back is filled: outlines have no holes
-        assert np.mean(label[figures] == expected[figures]) > 0.93
+        assert np.count_nonzero(label[figures] != expected[figures]) <= 0.07 * figures.sum()
 
 
 # Cityscapes
@@ -188,10 +188,11 @@ def test_coarse_labels_leave_outlines_unlabelled_but_do_not_err(archives):
         assert np.mean(rough[known] == exact[known]) > 0.99
 
 
-@pytest.mark.parametrize("name", ["coco-val2017", "coco-annotations", "cityscapes-gtCoarse"])
+@pytest.mark.parametrize("name", ["coco-val2017", "cityscapes-leftImg8bit-trainextra"])
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(name):
-    assert miniature.generate(name, 0) == miniature.generate(name, 0)
-    assert miniature.generate(name, 0) != miniature.generate(name, 1)
+    first = miniature.generate(name, 0)
+    assert miniature.generate(name, 0) == first
+    assert miniature.generate(name, 1) != first
 
 
 def test_the_table_of_categories_has_no_id_twice():
