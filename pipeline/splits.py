@@ -180,17 +180,23 @@ class Split:
         batch = bisect_right(self._ends, index)
         row = index - (self._ends[batch - 1] if batch else 0)
         columns = self._batches[batch]
-        return Sample(*(_value(columns.column(field.name)[row]) for field in fields(Sample)))
+        return Sample(*(_value(columns.column(field.name), row) for field in fields(Sample)))
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
 
 
-def _value(scalar: pa.Scalar) -> Any:
-    """A value as Python knows it; bytes as a view of the mapped file, without a copy."""
-    if pa.types.is_binary(scalar.type):
-        return memoryview(scalar.as_buffer()).cast("B")  # Arrow's bytes are signed, Python's not
-    return scalar.as_py()
+def _value(column: pa.Array, row: int) -> Any:
+    """A value as Python knows it; bytes as a view of the mapped file.
+
+    Arrow's own way to a single value copies it: 1.6 ms for the pixels of Cityscapes.
+    """
+    if not pa.types.is_binary(column.type):
+        return column[row].as_py()
+    _, offsets, content = column.buffers()
+    first = column.offset + row
+    start, end = np.frombuffer(offsets, np.int32)[first : first + 2].tolist()
+    return memoryview(content)[start:end].cast("B")  # Arrow's bytes are signed, Python's are not
 
 
 def _batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:

@@ -21,6 +21,7 @@ def summarise(path: Path) -> dict[str, Any]:
         columns = pa.ipc.open_file(file, options=_options(file)).read_all()
         images = columns.to_pandas()
     values = images[["classes", "pixels_per_class"]].explode(["classes", "pixels_per_class"])
+    values = values.dropna().astype("int64")  # 32 bits hold an image's pixels, not a split's
     per_class = values.groupby("classes")["pixels_per_class"].agg(["count", "sum"])
     per_class = per_class.reindex(range(len(names)), fill_value=0)
     num_pixels = int((images["height"].astype("int64") * images["width"]).sum())

@@ -1,9 +1,11 @@
+import dataclasses
+
 import numpy as np
 import packing
 import pandas as pd
 
 from pipeline import label_map, splits, summary
-from pipeline.splits import checked_sample
+from pipeline.splits import Sample, checked_sample
 from pipeline.voc import CLASSES
 
 
@@ -46,6 +48,14 @@ def test_a_split_of_void_alone_has_no_class(tmp_path):
     told = summarised(tmp_path / "a.arrow", sample("a", [[255, 255]]))
     assert set(told["pixels_per_class"].values()) == {0}
     assert told["void_pixels"] == 2
+
+
+def test_a_splits_pixels_may_be_more_than_32_bits_hold(tmp_path):
+    most = 2**31 - 1
+    huge = Sample("a", b"", b"", 1, most, [0], [most], "voc2012")
+    told = summarised(tmp_path / "a.arrow", huge, dataclasses.replace(huge, image_id="b"))
+    assert told["pixels_per_class"]["background"] == 2 * most
+    assert told["void_pixels"] == 0
 
 
 def test_batches_add_up(tmp_path, monkeypatch):
