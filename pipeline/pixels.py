@@ -21,7 +21,7 @@ Pixels = NDArray[np.uint8]
 
 # A photograph whose pixels fill memory is refused where it enters, not in the middle of training.
 # Pillow has the same limit, yet only warns of it.
-_MAX_PIXELS = 89_478_485
+MAX_PIXELS = 89_478_485
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 # Of all that Pillow opens, what photographs and label maps are kept in.
@@ -46,7 +46,7 @@ def size(image: Encoded) -> tuple[int, int]:
         raise ValueError("not an image, or neither JPEG nor PNG") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(
-            f"not a readable image: it has more pixels than the limit of {_MAX_PIXELS}"
+            f"not a readable image: it has more pixels than the limit of {MAX_PIXELS}"
         ) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"not a readable image: {error}") from error
@@ -85,8 +85,9 @@ def png(pixels: Pixels) -> bytes:
 def raw(pixels: Pixels) -> bytes:
     """Puts (H, W, 3) RGB or (H, W) grey pixels behind a header."""
     height, width = pixels.shape[:2]
-    magic = b"P6" if pixels.ndim == 3 else b"P5"
-    return magic + f"\n{width} {height}\n255\n".encode() + pixels.tobytes()
+    magic = "P6" if pixels.ndim == 3 else "P5"
+    header = f"{magic}\n{width} {height}\n255\n".encode()
+    return b"".join([header, np.ascontiguousarray(pixels).data])
 
 
 def view(image: Encoded) -> Pixels | None:

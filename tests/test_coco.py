@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import packing
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packing import annotation, rectangle
 from pycocotools import mask as official
@@ -255,6 +255,38 @@ def test_other_categories_under_the_ids_of_vocs_are_an_error(folder):
     with pytest.raises(ValueError, match="category 17 is 'dog', expected 'cat', which") as error:
         photographs(folder, names=names)
     assert len(str(error.value).splitlines()) == 2
+
+
+def test_an_image_that_would_fill_memory_is_an_error_before_it_is_painted(folder):
+    image_files, annotation_files = packing.coco_files([annotation(1, [SQUARE])])
+    ((name, content),) = annotation_files.items()
+    huge = content.replace(b'"height": 20, "width": 30', b'"height": 60000, "width": 60000')
+    with pytest.raises(ValueError, match="image 1 has 60000x60000 pixels, more than the limit"):
+        read(folder, image_files, {name: huge})
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_no_damaged_annotations_end_in_another_error_than_one_that_names_the_file(folder, data):
+    crowd = annotation(2, runs(0, 600), crowd=1)
+    image_files, annotation_files = packing.coco_files([annotation(1, [SQUARE]), crowd])
+    ((name, content),) = annotation_files.items()
+    changed = bytearray(content)
+    end = content.index(b'"categories"')  # the rest is names alone
+    for _ in range(data.draw(st.integers(1, 3))):
+        byte = data.draw(st.sampled_from(b'0123456789.-e[]{},:"') | st.integers(0, 255))
+        changed[data.draw(st.integers(0, end))] = byte
+    try:
+        samples(folder, read(folder, image_files, {name: bytes(changed)}), storage="raw")
+    except ValueError as error:
+        for line in str(error).splitlines():
+            assert line.startswith((str(folder), "coco: ", "... and"))  # noqa: PT017
 
 
 def test_an_image_listed_twice_is_an_error(folder):

@@ -29,7 +29,7 @@ import pycocotools.mask
 import pydantic
 from pydantic import Discriminator, Field, Tag
 
-from pipeline import label_map
+from pipeline import label_map, pixels
 from pipeline.coco import CATEGORIES
 from pipeline.label_map import LabelMap
 from pipeline.originals import mistakes, zip_archive
@@ -306,6 +306,11 @@ def _read_images(
         name = f"{folder}/{entry.file_name}"
         if entry.id in photographs or name in names:
             bad.append(f"{file.place}: image {entry.id}, {entry.file_name}, is listed twice")
+        elif entry.height * entry.width > pixels.MAX_PIXELS:
+            bad.append(
+                f"{file.place}: image {entry.id} has {entry.height}x{entry.width} pixels, more "
+                f"than the limit of {pixels.MAX_PIXELS}"
+            )
         elif name not in members:
             bad.append(f"{archive}: image {entry.id} is listed, but there is no {name}")
         names.add(name)
