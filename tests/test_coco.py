@@ -286,7 +286,7 @@ def test_no_damaged_annotations_end_in_another_error_than_one_that_names_the_fil
         samples(folder, read(folder, image_files, {name: bytes(changed)}), storage="raw")
     except ValueError as error:
         for line in str(error).splitlines():
-            assert line.startswith((str(folder), "coco: ", "... and"))  # noqa: PT017
+            assert line.startswith((str(folder), "coco: ", "... and"))
 
 
 def test_an_image_listed_twice_is_an_error(folder):
