@@ -1,7 +1,7 @@
 # One command each; `make help` lists them. Everything runs from .venv, which the first call makes.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro multiply-adds test check format ui preset setup setup-tensorflow \
+.PHONY: help repro multiply-adds test check format ui preset export setup setup-tensorflow \
 	import-checkpoint lock
 
 PYTHON ?= python3
@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-24s %s\n", $$1 ($$1 == "preset" ? " NAME=..." : ""), $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-26s %s\n", $$1 ($$1 == "preset" ? " NAME=..." : $$1 == "export" ? " SPLIT=... OUT=..." : ""), $$2}' Makefile
 
 repro: setup ## run the pipeline that params.yaml describes, and print its table
 	dvc repro
@@ -45,6 +45,9 @@ preset: ## take presets/NAME.yaml as params.yaml
 		|| git hash-object presets/*.yaml | grep -q "$$(git hash-object params.yaml)" \
 		|| { echo "error: params.yaml has changes that no commit and no preset holds; commit or restore it first"; exit 1; }
 	cp "presets/$(NAME).yaml" params.yaml
+
+export: setup ## write SPLIT (a data/*.arrow) as a folder OUT like VOC's
+	python -m pipeline.export "$(SPLIT)" "$(OUT)"
 
 setup: .venv/installed
 

@@ -15,7 +15,15 @@ from pipeline.evaluation.config import Evaluation
 from pipeline.importing.config import Import
 from pipeline.inference.config import Inference
 from pipeline.model.config import Network
-from pipeline.originals.config import Archive, Custom, Trainaug, Voc
+from pipeline.originals.config import (
+    Archive,
+    Cityscapes,
+    CityscapesCoarse,
+    Coco,
+    Custom,
+    Trainaug,
+    Voc,
+)
 from pipeline.params import Config
 from pipeline.report.config import Report
 from pipeline.training.config import Training, Validation, part_mistake
@@ -83,6 +91,9 @@ class Experiment(Config):
     archives: dict[Key, Archive]
     voc: dict[Key, Voc]
     trainaug: dict[Key, Trainaug]
+    coco: dict[Key, Coco]
+    cityscapes: dict[Key, Cityscapes]
+    cityscapes_coarse: dict[Key, CityscapesCoarse]
     custom: dict[Key, Custom]
     imports: dict[Key, Import]
     models: dict[Key, Model]
@@ -132,7 +143,29 @@ def _source_mistakes(experiment: Experiment) -> list[str]:
         mistakes.append(
             f"custom: {len(experiment.custom)} data sets, but all would write the same splits"
         )
-    return mistakes
+    return mistakes + _zip_source_mistakes(experiment)
+
+
+def _zip_source_mistakes(experiment: Experiment) -> list[str]:
+    """Of the sources that name two archives each: one of images, one of labels."""
+    named = [
+        *((f"coco.{k}.images", e.images) for k, e in experiment.coco.items()),
+        *((f"coco.{k}.annotations", e.annotations) for k, e in experiment.coco.items()),
+    ]
+    for section in ("cityscapes", "cityscapes_coarse"):
+        entries: dict[str, Cityscapes | CityscapesCoarse] = getattr(experiment, section)
+        named += [(f"{section}.{k}.images", e.images) for k, e in entries.items()]
+        named += [(f"{section}.{k}.labels", e.labels) for k, e in entries.items()]
+    mistakes = [
+        f"{place}: {name!r} is not one of archives ({_listed(experiment.archives)})"
+        for place, name in named
+        if name not in experiment.archives
+    ]
+    return mistakes + [
+        f"{section}: {count} entries, but all would write the same splits"
+        for section in ("cityscapes", "cityscapes_coarse")
+        if (count := len(getattr(experiment, section))) > 1
+    ]
 
 
 def _import_mistakes(experiment: Experiment) -> list[str]:
@@ -180,6 +213,8 @@ def _rate_mistakes(place: str, network: Network, output_stride: int) -> list[str
 def _row_mistakes(key: str, row: Row, experiment: Experiment) -> list[str]:
     stride = row.inference.output_stride
     mistakes = _row_network_mistakes(key, row.model, stride, experiment)
+    if key == "data":
+        mistakes.append("rows.data: metrics/data is where the data's own metrics are; rename it")
     for side, size in (("height", row.inference.height), ("width", row.inference.width)):
         for scale in row.inference.scales:
             scaled = (size - 1) * scale + 1
@@ -239,6 +274,11 @@ def _data_mistakes(experiment: Experiment) -> list[str]:
         known.add("data/voc/trainaug.arrow")
     if experiment.custom:
         known |= _CUSTOM_SPLITS
+    known |= {f"data/coco/{key}.arrow" for key in experiment.coco}
+    if experiment.cityscapes:
+        known |= {f"data/cityscapes/{split}.arrow" for split in ("train", "val", "test")}
+    if experiment.cityscapes_coarse:
+        known.add("data/cityscapes/coarse.arrow")
     entries = [(f"models.{key}", model.data) for key, model in experiment.models.items()]
     entries += [
         (f"models.{key}.validation", model.validation.data)

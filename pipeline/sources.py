@@ -2,11 +2,11 @@
 
 from pathlib import PurePosixPath
 
-from pipeline import voc
+from pipeline import cityscapes, voc
 from pipeline.classes import Classes
 
 # By the folder of data/ that a source's stage writes to. COCO is packed with the classes of VOC.
-_CLASSES = {"voc": voc.CLASSES, "coco": voc.CLASSES}
+_CLASSES = {"voc": voc.CLASSES, "coco": voc.CLASSES, "cityscapes": cityscapes.CLASSES}
 
 
 def classes_of(data: str, place: str) -> Classes:

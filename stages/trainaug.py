@@ -5,14 +5,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline import command, params, splits
+from pipeline import command, files, params, splits, summary
 from pipeline.originals import sbd
 from pipeline.originals.config import Trainaug
 from pipeline.voc import CLASSES
 
 
 def main(
-    source: str, params_file: Path, archive_file: Path, train: Path, val: Path, out: Path
+    source: str,
+    params_file: Path,
+    archive_file: Path,
+    train: Path,
+    val: Path,
+    out: Path,
+    metrics: Path,
 ) -> None:
     """Writes VOC train's samples unchanged and in order, then SBD's in its archive's order."""
     config = params.load(params_file, f"trainaug.{source}", Trainaug)
@@ -26,6 +32,7 @@ def main(
     samples = chain(voc_train, sbd.samples(archive_file, lists.root, labels, source))
     bar = tqdm(samples, desc="trainaug", total=config.expected_images, unit=" images")
     splits.write(out, bar, CLASSES)
+    files.write_json(metrics, {"trainaug": summary.summarise(out)})
 
 
 if __name__ == "__main__":

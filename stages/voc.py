@@ -4,19 +4,23 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline import command, splits
+from pipeline import command, files, splits, summary
 from pipeline.originals import archive, voc
 from pipeline.voc import CLASSES
 
 
-def main(source: str, archive_file: Path, train: Path, val: Path, trainval: Path) -> None:
+def main(
+    source: str, archive_file: Path, train: Path, val: Path, trainval: Path, metrics: Path
+) -> None:
     """Reads the archive once per split; image and label bytes are copied, never re-encoded."""
     members = archive.index(archive_file)
     lists = voc.read_lists(archive_file, members)
-    for split, out in (("train", train), ("val", val), ("trainval", trainval)):
+    outs = {"train": train, "val": val, "trainval": trainval}
+    for split, out in outs.items():
         samples = voc.samples(archive_file, members, lists[split], source)
         bar = tqdm(samples, desc=split, total=len(lists[split]), unit=" images")
         splits.write(out, bar, CLASSES)
+    files.write_json(metrics, {split: summary.summarise(out) for split, out in outs.items()})
 
 
 if __name__ == "__main__":

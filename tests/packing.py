@@ -2,13 +2,16 @@
 
 import gzip
 import io
+import json
 import tarfile
+import zipfile
 
 import numpy as np
 import scipy.io
 from PIL import Image
 
 from pipeline import label_map
+from pipeline.coco import CATEGORIES
 from pipeline.voc import CLASSES
 
 VOC = "VOCdevkit/VOC2012"
@@ -28,6 +31,15 @@ def tar(files):
 
 def tgz(files):
     return gzip.compress(tar(files), mtime=0)
+
+
+def zipped(files, compression=zipfile.ZIP_DEFLATED):
+    """A zip of {name: content}, or of (name, content) pairs."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in files.items() if isinstance(files, dict) else files:
+            archive.writestr(zipfile.ZipInfo(name), content, compression)
+    return buffer.getvalue()
 
 
 def jpeg(height=2, width=3, grey=0):
@@ -71,3 +83,58 @@ def sbd_files(train, val, root=SBD):
         f"{root}/train.txt": listed(train),
         f"{root}/val.txt": listed(val),
     }
+
+
+COCO_NAMES = {category: name for category, (name, _) in CATEGORIES.items()} | {47: "cup"}
+
+
+def annotation(number, segmentation, category=17, image=1, crowd=0):
+    """An annotation of COCO's: a cat, unless told otherwise."""
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "iscrowd": crowd,
+        "segmentation": segmentation,
+    }
+
+
+def rectangle(left, top, right, bottom):
+    """The polygon of COCO's that covers rows top to bottom and columns left to right, ends out."""
+    return [left, top, right, top, right, bottom, left, bottom]
+
+
+def coco_files(annotations, sizes=((20, 30),), folder="train2017", names=COCO_NAMES):
+    """The images and the annotations of COCO, as {name: content} each; ids count from 1."""
+    images = [
+        {"id": number, "file_name": f"{number:012d}.jpg", "height": height, "width": width}
+        for number, (height, width) in enumerate(sizes, start=1)
+    ]
+    document = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": id_, "name": name} for id_, name in names.items()],
+    }
+    return (
+        {f"{folder}/{i['file_name']}": jpeg(i["height"], i["width"]) for i in images},
+        {f"annotations/instances_{folder}.json": json.dumps(document).encode()},
+    )
+
+
+def grey_png(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(pixels)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def cityscapes_files(splits, kind="gtFine", ids=7):
+    """Images and label maps of Cityscapes, {name: content} each, of {split: image ids}."""
+    images, labels = {}, {}
+    for split, image_ids in splits.items():
+        for image_id in image_ids:
+            base = f"{split}/{image_id.partition('_')[0]}/{image_id}"
+            images[f"leftImg8bit/{base}_leftImg8bit.png"] = grey_png(np.zeros((2, 3, 3), np.uint8))
+            label = np.full((2, 3), ids, np.uint8)
+            labels[f"{kind}/{base}_{kind}_labelIds.png"] = grey_png(label)
+            labels[f"{kind}/{base}_{kind}_instanceIds.png"] = b"not read"
+    return images, labels

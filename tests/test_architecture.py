@@ -17,14 +17,20 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 WINDOW = "pipeline/tracking"
 LEVELS = [
     {
+        "cityscapes",
         "classes",
+        "coco",
         "command",
         "experiment",
+        "export",
         "files",
         "label_map",
+        "parallel",
         "params",
+        "pixels",
         "sources",
         "splits",
+        "summary",
         "voc",
     },
     {"originals", "data", "model", "evaluation", "report"},

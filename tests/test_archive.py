@@ -79,6 +79,14 @@ def test_links_and_folders_are_passed_over(path):
     assert streamed(path) == [("file", b"")]
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "../up", "a/../../up", ".."])
+def test_a_name_that_leads_out_of_the_archive_is_an_error(path, name):
+    stored(path, packing.tar({name: b"1"}))
+    for reader in (archive.index, streamed):
+        with pytest.raises(ValueError, match=r"original\.tar: member '.*' leads out of the arch"):
+            reader(path)
+
+
 def test_two_members_of_one_name_are_an_error(path):
     stored(path, packing.tar([("a", b"1"), ("./a", b"2")]))
     with pytest.raises(ValueError, match=r"original\.tar: member a occurs twice"):
@@ -142,6 +150,16 @@ def test_a_negative_size_does_not_send_the_reader_round_and_round(path):
     header[148:156] = b"%06o\0 " % sum(header)
     with pytest.raises(ValueError, match="a has size -512"):
         archive.index(stored(path, bytes(header) + bytes(1024)))
+
+
+def test_a_member_that_would_fill_memory_is_an_error(path):
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        header = tarfile.TarInfo("zeros")
+        header.size = 300 << 20
+        file.write(header.tobuf())
+        file.write(bytes(1024))
+    with pytest.raises(ValueError, match=r"zeros has 314572800 bytes, more than the limit of 2684"):
+        streamed(path)
 
 
 def test_a_gzip_cut_short_is_an_error(path):

@@ -32,9 +32,10 @@ def miou_by_width(tmp_path_factory):
         params_file.write_text(yaml.safe_dump(params))
         for key in params["archives"]:
             fetch.main(key, params_file, Path("archives") / key)
-        voc.main("voc2012", Path("archives/voc2012"), *SPLITS[:3])
+        voc.main("voc2012", Path("archives/voc2012"), *SPLITS[:3], Path("voc.json"))
         train_split, val, _, out = SPLITS
-        trainaug.main("sbd", params_file, Path("archives/sbd"), train_split, val, out)
+        counts = Path("trainaug.json")
+        trainaug.main("sbd", params_file, Path("archives/sbd"), train_split, val, out, counts)
         results = {key: _run(key, row, params, params_file) for key, row in params["rows"].items()}
         torch.set_num_threads(num_threads)
         return results

@@ -253,6 +253,71 @@ def test_a_contradiction_between_sections_is_told(path, place, value, expected):
     assert expected in mistakes(path, changed(*place, value=value))
 
 
+COCO = {
+    "images": "sbd",
+    "annotations": "voc2012",
+    "min_annotated_pixels": 1000,
+    "expected_images": None,
+    "storage": "encoded",
+}
+COUNTS = {"train": 2975, "val": 500, "test": 1525}
+CITYSCAPES = {"images": "sbd", "labels": "sbd", "expected_images": COUNTS, "storage": "raw"}
+COARSE = CITYSCAPES | {"expected_images": 19998}
+
+
+@pytest.mark.parametrize(
+    ("section", "entry", "data"),
+    [
+        ("coco", {"pretrain": COCO}, "data/coco/pretrain.arrow"),
+        ("cityscapes", {"fine": CITYSCAPES}, "data/cityscapes/train.arrow"),
+        ("cityscapes_coarse", {"coarse": COARSE}, "data/cityscapes/coarse.arrow"),
+    ],
+)
+def test_a_model_may_be_trained_on_any_source_that_is_listed(path, section, entry, data):
+    document = changed("models", "v3", "data", value=data)
+    (mistake,) = mistakes(path, document)
+    assert mistake.startswith(f"models.v3.data: {data!r} is not one of ")
+    document[section] = entry
+    path.write_text(yaml.safe_dump(document))
+    assert experiment.load(path).models["v3"].data == data
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "expected"),
+    [
+        (
+            ("coco", "pretrain"),
+            COCO | {"annotations": "other"},
+            "coco.pretrain.annotations: 'other' is not one of archives (resnet18, sbd, voc2012)",
+        ),
+        (
+            ("cityscapes", "fine"),
+            CITYSCAPES | {"images": "other"},
+            "cityscapes.fine.images: 'other' is not one of archives (resnet18, sbd, voc2012)",
+        ),
+        (
+            ("cityscapes_coarse",),
+            {"a": COARSE, "b": COARSE},
+            "cityscapes_coarse: 2 entries, but all would write the same splits",
+        ),
+        (
+            ("rows", "data"),
+            whole()["rows"]["v3_os16"],
+            "rows.data: metrics/data is where the data's own metrics are; rename it",
+        ),
+    ],
+)
+def test_a_contradiction_in_a_source_is_told(path, place, value, expected):
+    assert mistakes(path, changed(*place, value=value)) == [expected]
+
+
+@pytest.mark.parametrize("storage", ["RAW", "jpeg", None])
+def test_an_unknown_storage_is_an_error(path, storage):
+    document = changed("coco", "pretrain", value=COCO | {"storage": storage})
+    (mistake,) = mistakes(path, document)
+    assert mistake.startswith("coco.pretrain.storage: Input should be 'encoded' or 'raw'")
+
+
 @pytest.mark.parametrize("key", ["a.b", "a/b", "a b", "", "../a"])
 def test_a_key_that_could_not_be_part_of_a_path_is_an_error(path, key):
     (mistake,) = mistakes(path, changed("archives", key, value=ARCHIVE))

@@ -4,37 +4,22 @@ The sample and every random choice of iteration i, position k are pure functions
 Order and augmentation therefore do not depend on the number of threads, on how a batch is split
 over devices, or on where an interrupted training was resumed.
 
-Threads are enough: decoding and resampling run in OpenCV and Pillow, which release Python's global
-lock, and all threads share one memory-mapped split.
+All threads share one memory-mapped split.
 """
 
-import os
-import queue
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pipeline.data import augmentation, images
+from pipeline.parallel import Item, Result, map_ahead
 from pipeline.splits import Split
 
 _BATCHES_AHEAD = 2
-_MAX_THREADS = 8
-# A read that takes longer than this hangs.
-_READ_SECONDS = 60.0
-# How long a thread may take to end its last read.
-_END_SECONDS = 1.0
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +166,7 @@ def _grouped(
     load: Callable[[Item], Result], items: Iterable[Item], batch_size: int
 ) -> Iterator[list[Result]]:
     loaded: list[Result] = []
-    for item in _loaded_ahead(load, items, batch_size * _BATCHES_AHEAD):
+    for item in map_ahead(load, items, batch_size * _BATCHES_AHEAD):
         loaded.append(item)
         if len(loaded) == batch_size:
             yield loaded
@@ -202,59 +187,3 @@ def _collate_labelled(items: list[_LabelledItem]) -> LabelledBatch:
     batch = _collate(items)
     labels = torch.from_numpy(np.stack([item.label for item in items])).long()
     return LabelledBatch(batch.image_ids, batch.images, batch.boxes, labels)
-
-
-def _loaded_ahead(
-    load: Callable[[Item], Result], items: Iterable[Item], num_ahead: int
-) -> Iterator[Result]:
-    """Like map(load, items), in order, with up to num_ahead results prepared in threads."""
-    cv2.setNumThreads(1)  # one image per thread scales better than several threads per image
-    tasks: queue.SimpleQueue[tuple[Future[Result], Item] | None] = queue.SimpleQueue()
-    threads = [
-        # Daemons: one that hangs in a read must not keep the program from ending.
-        threading.Thread(target=_work, args=(load, tasks), daemon=True)
-        for _ in range(min(len(os.sched_getaffinity(0)), _MAX_THREADS))
-    ]
-    for thread in threads:
-        thread.start()
-    pending: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            pending.append(Future())
-            tasks.put((pending[-1], item))
-            if len(pending) > num_ahead:
-                yield _result(pending.popleft())
-        while pending:
-            yield _result(pending.popleft())
-    finally:
-        for future in pending:
-            future.cancel()
-        for _ in threads:
-            tasks.put(None)
-        for thread in threads:
-            thread.join(_END_SECONDS)
-
-
-def _work(
-    load: Callable[[Item], Result],
-    tasks: "queue.SimpleQueue[tuple[Future[Result], Item] | None]",
-) -> None:
-    while (task := tasks.get()) is not None:
-        future, item = task
-        if not future.set_running_or_notify_cancel():
-            continue
-        try:
-            future.set_result(load(item))
-        except BaseException as error:  # whoever waits for the result shall have it
-            future.set_exception(error)
-
-
-def _result(future: "Future[Result]") -> Result:
-    try:
-        return future.result(_READ_SECONDS)
-    except TimeoutError as error:
-        if future.done():
-            raise  # the loader's own
-        raise TimeoutError(
-            f"an image was not read within {_READ_SECONDS:g} s: the storage of the split hangs"
-        ) from error

@@ -6,33 +6,35 @@ padding can be exactly zero afterwards, which no 8-bit colour equal to the mean 
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pipeline import label_map
 from pipeline.label_map import LabelMap
+from pipeline.pixels import decode
 from pipeline.splits import Sample
 
 Image = NDArray[np.uint8]
 
 
 def decode_image(sample: Sample) -> Image:
-    """Decodes a sample's image to (H, W, 3) RGB.
+    """Decodes a sample's image to (H, W, 3) RGB; a raw one is a view, which cannot be written to.
 
     Raises:
         ValueError: the image is damaged, or not of the size its header gave when it was packed.
     """
-    # A label map is drawn over the pixels as they are stored, whatever EXIF says of orientation.
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(sample.image, np.uint8), flags)
-    if image is None or image.shape[:2] != (sample.height, sample.width):
+    place = f"{sample.source}: {sample.image_id}: image does not decode to"
+    try:
+        image = decode(sample.image)
+    except ValueError as error:
+        raise ValueError(f"{place} {sample.height}x{sample.width} pixels: {error}") from error
+    if image.shape[:2] != (sample.height, sample.width):
+        height, width = image.shape[:2]
         raise ValueError(
-            f"{sample.source}: {sample.image_id}: image does not decode to "
-            f"{sample.height}x{sample.width} pixels"
+            f"{place} {sample.height}x{sample.width} pixels but to {height}x{width}: damaged"
         )
-    return image.astype(np.uint8, copy=False)
+    return image
 
 
 def decode_label(sample: Sample) -> LabelMap:

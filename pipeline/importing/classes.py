@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from pipeline import voc
+from pipeline import cityscapes, voc
 from pipeline.classes import Classes
 
-_TABLES = {"voc": voc.CLASSES}
+_TABLES = {"voc": voc.CLASSES, "cityscapes": cityscapes.CLASSES}
 _VOID = 255
 
 
@@ -14,7 +14,7 @@ def named(path: Path, name: str, num_classes: int | None) -> Classes:
 
     Args:
         path: of the checkpoint, for errors.
-        name: "voc", or "generic" for mere numbers.
+        name: "voc" or "cityscapes", or "generic" for mere numbers.
         num_classes: K of the checkpoint's logits, None where it has none.
 
     Raises:

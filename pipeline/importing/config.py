@@ -22,7 +22,7 @@ class Import(Config):
 
     desc: str
     network: Network | None
-    classes: Literal["voc", "generic"] | None
+    classes: Literal["voc", "cityscapes", "generic"] | None
 
     @model_validator(mode="after")
     def _a_backbone_has_no_classes(self) -> Self:

@@ -25,6 +25,9 @@ _OTHERS = {
     b"<": "a web page",
 }
 
+# What one member may hold in memory; the originals' images have some hundred kilobytes.
+_MAX_MEMBER_BYTES = 256 << 20
+
 # An id becomes a file name later on, so it must not lead out of a folder.
 _IMAGE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -53,7 +56,12 @@ def index(path: Path) -> dict[str, Member]:
 
 
 def read(path: Path, member: Member) -> bytes:
-    """Reads one member of a plain tar."""
+    """Reads one member of a plain tar.
+
+    Raises:
+        ValueError: larger than memory should hold.
+    """
+    check_size(path, f"the member at byte {member.offset}", member.size)
     with path.open("rb") as file:
         file.seek(member.offset)
         return file.read(member.size)
@@ -74,6 +82,7 @@ def stream(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, byt
     with path.open("rb") as raw, gzip.open(raw) if compressed else raw as file:
         for name, member, tar in _members(path, cast(IO[bytes], file)):
             if wanted(name):
+                check_size(path, name, member.size)
                 with _named(path):
                     content = cast(IO[bytes], tar.extractfile(member)).read()
                 yield name, content
@@ -106,6 +115,28 @@ def read_ids(content: bytes, place: str) -> list[str]:
     return image_ids
 
 
+def member_name(path: Path, name: str) -> str:
+    """A member's name in its plainest form, without a leading "./".
+
+    Nothing is ever extracted; yet what tries to leave its archive is not what was asked for.
+
+    Raises:
+        ValueError: absolute, or leads out of the archive.
+    """
+    plain = posixpath.normpath(name)
+    if plain.startswith("/") or plain.split("/")[0] == "..":
+        raise ValueError(f"{path}: member {name!r} leads out of the archive")
+    return plain
+
+
+def check_size(path: Path, name: str, size: int) -> None:
+    """Raises a ValueError if a member is larger than memory should hold."""
+    if size > _MAX_MEMBER_BYTES:
+        raise ValueError(
+            f"{path}: {name} has {size} bytes, more than the limit of {_MAX_MEMBER_BYTES}"
+        )
+
+
 def _members(path: Path, file: IO[bytes]) -> Iterator[tuple[str, tarfile.TarInfo, tarfile.TarFile]]:
     """Yields regular files by name, with their tar to read them from."""
     seen: set[str] = set()
@@ -115,7 +146,7 @@ def _members(path: Path, file: IO[bytes]) -> Iterator[tuple[str, tarfile.TarInfo
                 raise tarfile.ReadError(f"{member.name} has size {member.size}")
             if not member.isreg() or member.issparse():
                 continue
-            name = posixpath.normpath(member.name)
+            name = member_name(path, member.name)
             if name in seen:
                 raise ValueError(f"{path}: member {name} occurs twice")
             seen.add(name)

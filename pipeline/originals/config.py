@@ -1,4 +1,4 @@
-"""The `archives`, `voc`, `trainaug` and `custom` sections of params.yaml."""
+"""The `archives` section of params.yaml and those of the data sources."""
 
 import re
 import urllib.parse
@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pipeline.classes import Classes
 from pipeline.params import Config
@@ -152,6 +152,69 @@ class Trainaug(Config):
     """
 
     expected_images: Annotated[int, Field(ge=1)]
+
+
+# How a split holds its images: as they came, or as raw pixels, which take 5 to 20 times the room
+# and no time to decode.
+Storage = Literal["encoded", "raw"]
+
+
+class Coco(Config):
+    """One of COCO's archives of images in VOC's classes; its key is the split's name.
+
+    Attributes:
+        images: key of the archive of images: train2017.zip for the paper's pre-training.
+        annotations: key of annotations_trainval2017.zip.
+        min_annotated_pixels: an image with no more pixels of the 20 classes is left out.
+        expected_images: how many are kept, or null; another count is an error.
+        storage: how images and label maps are held.
+    """
+
+    images: str
+    annotations: str
+    min_annotated_pixels: Annotated[int, Field(ge=0)]
+    expected_images: Annotated[int, Field(ge=1)] | None
+    storage: Storage
+
+
+class CityscapesCounts(Config):
+    """How many images each of Cityscapes' own splits has; another count is an error."""
+
+    train: Annotated[int, Field(ge=1)]
+    val: Annotated[int, Field(ge=1)]
+    test: Annotated[int, Field(ge=1)]
+
+
+class Cityscapes(Config):
+    """Cityscapes, finely annotated.
+
+    Attributes:
+        images: key of the archive leftImg8bit_trainvaltest.zip.
+        labels: key of the archive gtFine_trainvaltest.zip.
+        expected_images: 2975, 500 and 1525 in the originals.
+        storage: how images and label maps are held.
+    """
+
+    images: str
+    labels: str
+    expected_images: CityscapesCounts
+    storage: Storage
+
+
+class CityscapesCoarse(Config):
+    """Cityscapes, coarsely annotated: its extra images for training.
+
+    Attributes:
+        images: key of the archive leftImg8bit_trainextra.zip.
+        labels: key of the archive gtCoarse.zip.
+        expected_images: 19,998 in the originals.
+        storage: how images and label maps are held.
+    """
+
+    images: str
+    labels: str
+    expected_images: Annotated[int, Field(ge=1)]
+    storage: Storage
 
 
 Byte = Annotated[int, Field(ge=0, le=255)]

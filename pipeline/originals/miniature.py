@@ -8,22 +8,21 @@ same bytes, as far as the installed OpenCV and Pillow do.
 
 import gzip
 import io
-import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import cv2
 import numpy as np
 import scipy.io
 import scipy.sparse
-from PIL import Image
 
 from pipeline import label_map
 from pipeline.label_map import LabelMap
+from pipeline.originals import miniature_cityscapes, miniature_coco, packed
 from pipeline.originals.drawing import scene
 from pipeline.originals.drawing.scene import Scene
+from pipeline.originals.packed import File
 from pipeline.voc import CLASSES
-
-_File = tuple[str, bytes]
 
 # Scenes in turn: VOC (t)rain, VOC (v)al, known to (s)BD alone. Trainaug is 48 + 80 = 128 images.
 _PARTS = "tsvstsvsts" * 16
@@ -34,7 +33,6 @@ _SBD_VAL = 4
 # Every so many of SBD's own images stand in VOC's archive without a label, as there all do.
 _UNLABELLED = 5
 
-_JPEG_QUALITY = 90
 # Width of VOC's void outline, pixels.
 _VOID_WIDTH = 5
 # How far SBD's polygons keep from the true contour, pixels.
@@ -47,26 +45,25 @@ def generate(name: str, seed: int) -> bytes:
     """Generates an archive.
 
     Args:
-        name: "voc2012", a tar, or "sbd", a tar.gz.
+        name: of the original; see the table below.
         seed: of all that is drawn.
 
     Raises:
         ValueError: another name.
     """
-    archives: dict[str, Callable[[int], bytes]] = {"voc2012": voc2012, "sbd": sbd}
-    if name not in archives:
-        raise ValueError(f"no miniature of {name!r}; there are {', '.join(archives)}")
-    return archives[name](seed)
+    if name not in _ARCHIVES:
+        raise ValueError(f"no miniature of {name!r}; there are {', '.join(_ARCHIVES)}")
+    return _ARCHIVES[name](seed)
 
 
 def voc2012(seed: int) -> bytes:
     """VOC 2012 as VOCtrainval_11-May-2012.tar has it: 48 images in train, 32 in val."""
-    return _tar(_voc2012_files(seed))
+    return packed.tar(_voc2012_files(seed), _MODIFIED)
 
 
 def sbd(seed: int) -> bytes:
     """SBD as benchmark.tgz has it: 96 images, of which 8 are in VOC train and 8 in VOC val."""
-    return gzip.compress(_tar(_sbd_files(seed)), mtime=0)
+    return gzip.compress(packed.tar(_sbd_files(seed), _MODIFIED), mtime=0)
 
 
 def voc_label(drawn: Scene) -> LabelMap:
@@ -110,26 +107,26 @@ def _sbd_numbers() -> list[int]:
     return sorted(_numbers("s") + shared)
 
 
-def _voc2012_files(seed: int) -> Iterator[_File]:
+def _voc2012_files(seed: int) -> Iterator[File]:
     root = "VOCdevkit/VOC2012"
     train, val = _numbers("t"), _numbers("v")
     for name, numbers in (("train", train), ("val", val), ("trainval", sorted(train + val))):
         yield f"{root}/ImageSets/Segmentation/{name}.txt", _list(numbers)
     for number in sorted(train + val + _numbers("s")[::_UNLABELLED]):
         drawn, image_id = scene.draw(seed, number), _image_id(number)
-        yield f"{root}/JPEGImages/{image_id}.jpg", _jpeg(drawn)
+        yield f"{root}/JPEGImages/{image_id}.jpg", packed.jpeg(drawn.image)
         if _PARTS[number] != "s":
             label = label_map.encode(voc_label(drawn), CLASSES)
             yield f"{root}/SegmentationClass/{image_id}.png", label
 
 
-def _sbd_files(seed: int) -> Iterator[_File]:
+def _sbd_files(seed: int) -> Iterator[File]:
     root = "benchmark_RELEASE/dataset"
     numbers = _sbd_numbers()
     for number in numbers:
         drawn, image_id = scene.draw(seed, number), _image_id(number)
         yield f"{root}/cls/{image_id}.mat", _mat(sbd_label(drawn))
-        yield f"{root}/img/{image_id}.jpg", _jpeg(drawn)
+        yield f"{root}/img/{image_id}.jpg", packed.jpeg(drawn.image)
     val = numbers[::_SBD_VAL]
     yield f"{root}/train.txt", _list(number for number in numbers if number not in val)
     yield f"{root}/val.txt", _list(val)
@@ -137,12 +134,6 @@ def _sbd_files(seed: int) -> Iterator[_File]:
 
 def _list(numbers: Iterable[int]) -> bytes:
     return "".join(f"{_image_id(number)}\n" for number in numbers).encode()
-
-
-def _jpeg(drawn: Scene) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(drawn.image).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return buffer.getvalue()
 
 
 def _mat(label: LabelMap) -> bytes:
@@ -158,11 +149,14 @@ def _mat(label: LabelMap) -> bytes:
     return header.ljust(116) + buffer.getvalue()[116:]  # scipy's header has the time of day
 
 
-def _tar(files: Iterable[_File]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, content in files:
-            member = tarfile.TarInfo(name)
-            member.size, member.mtime = len(content), _MODIFIED
-            tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
+_ARCHIVES: dict[str, Callable[[int], bytes]] = {
+    "voc2012": voc2012,
+    "sbd": sbd,
+    "coco-train2017": partial(miniature_coco.images, "train2017"),
+    "coco-val2017": partial(miniature_coco.images, "val2017"),
+    "coco-annotations": miniature_coco.annotations,
+    "cityscapes-leftImg8bit": miniature_cityscapes.images,
+    "cityscapes-gtFine": miniature_cityscapes.fine_labels,
+    "cityscapes-leftImg8bit-trainextra": miniature_cityscapes.extra_images,
+    "cityscapes-gtCoarse": miniature_cityscapes.coarse_labels,
+}
