@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -71,7 +72,7 @@ def test_two_processes_train_as_one_does(tmp_path):
 
 
 def test_a_killed_process_ends_the_others_and_the_training_goes_on(tmp_path):
-    folder = make_project(tmp_path / "two", max_iterations=60)
+    folder = make_project(tmp_path / "two", max_iterations=30)
     process = start(folder, 2, DEEPLAB_SAVE_SECONDS="0")
     deadline = time.monotonic() + 120
     while not list(folder.glob("scratch/*/state-*")) and time.monotonic() < deadline:
@@ -86,7 +87,43 @@ def test_a_killed_process_ends_the_others_and_the_training_goes_on(tmp_path):
     assert not (folder / "checkpoints").exists()
     assert start(folder, 2).wait(180) == 0
     assert "going on after iteration" in (folder / "stderr.txt").read_text()
-    assert [r["iteration"] for r in history(folder) if "loss" in r] == list(range(60))
+    assert [r["iteration"] for r in history(folder) if "loss" in r] == list(range(30))
+
+
+# Stands in for a machine of two GPUs; the processes themselves find none, and use the CPU.
+TWO_GPUS = """
+import sys, torch
+from pipeline.training import launch
+torch.cuda.device_count = lambda: 2
+launch.run("stages.train", sys.argv[1:])
+"""
+
+
+def launched(folder):
+    arguments = ["a", "params.yaml", "data/two.arrow", "archives/test_resnet", "data/two.arrow"]
+    environment = {"PYTHONPATH": f"{folder}:{ROOT}", "DEEPLAB_SAVE_SECONDS": "0"}
+    with (folder / "stderr.txt").open("a") as stderr:
+        return subprocess.Popen(
+            [sys.executable, "-c", TWO_GPUS, *arguments, "checkpoints/a.st", "history/a.jsonl"],
+            cwd=folder,
+            env=os.environ | environment,
+            stdout=stderr,
+            stderr=stderr,
+        )
+
+
+def test_a_machine_of_several_gpus_is_used_whole_and_a_signal_ends_all_in_order(tmp_path):
+    folder = make_project(tmp_path / "two", max_iterations=30)
+    process = launched(folder)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("scratch/*/state-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert "ended by a signal after iteration" in (folder / "stderr.txt").read_text()
+    assert launched(folder).wait(180) == 0
+    assert [r["iteration"] for r in history(folder) if "loss" in r] == list(range(30))
+    assert not (folder / "panels").exists()
 
 
 def test_without_a_launcher_a_process_is_alone(monkeypatch):

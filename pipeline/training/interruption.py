@@ -37,15 +37,24 @@ def awaited() -> Iterator[Requested]:
         received[0] = signal.SIGTERM
 
     before = {number: signal.signal(number, remember) for number in _SIGNALS}
+    try:
+        with starter_watched(stop):
+            yield lambda: received[0]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def starter_watched(stop: Callable[[], None]) -> Iterator[None]:
+    """Calls `stop`, in a thread, if DVC has started this process and ends before the block does."""
     ended = threading.Event()
     if "DVC_ROOT" in os.environ:
         threading.Thread(target=_watch, args=(_starters(), ended, stop), daemon=True).start()
     try:
-        yield lambda: received[0]
+        yield
     finally:
         ended.set()
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _watch(starters: list[int], ended: threading.Event, stop: Callable[[], None]) -> None:

@@ -66,9 +66,11 @@ class Keeper:
         with self._history.open(encoding="utf-8") as history:
             return max((json.loads(line).get(name, 0.0) for line in history), default=0.0)
 
-    def panels(self, iteration: int) -> Path:
-        """The folder for predictions that people look at while the training runs."""
-        folder = (self._folder or Path()) / "panels" / f"{iteration:09d}"
+    def panels(self, iteration: int) -> Path | None:
+        """The leader's folder for predictions that people look at while the training runs."""
+        if not self._folder:
+            return None
+        folder = self._folder / "panels" / f"{iteration:09d}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -95,9 +97,11 @@ class Keeper:
         )
 
     def hand_over(self, history: Path) -> None:
-        """Writes the history to where it belongs, atomically."""
+        """Writes the history to where it belongs, and lets all states but the last go."""
         with files.atomic_file(history) as partial:
             shutil.copyfile(self._history, partial)
+        if self._folder:
+            states.keep(self._folder, 1)
 
     @property
     def _history(self) -> Path:

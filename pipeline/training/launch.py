@@ -5,11 +5,15 @@ this process is one of many already.
 """
 
 import os
+import signal
 import sys
 
 import torch
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from pipeline.training.interruption import starter_watched
 
 
 def is_wanted() -> bool:
@@ -22,6 +26,8 @@ def run(module: str, arguments: list[str]) -> None:
 
     Raises:
         ChildProcessError: one has failed; it has said why, and the others were ended.
+        SystemExit: this process was told to end, or whoever started it is gone. The others were
+            told so, and have kept the training's state.
     """
     processes = torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0))
@@ -35,7 +41,10 @@ def run(module: str, arguments: list[str]) -> None:
         max_restarts=0,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", module, *arguments)
+        with starter_watched(lambda: os.kill(os.getpid(), signal.SIGTERM)):
+            elastic_launch(config, sys.executable)("-m", module, *arguments)
+    except SignalException as error:
+        raise SystemExit(128 + error.sigval) from error
     except ChildFailedError as error:
         ranks = ", ".join(str(rank) for rank in error.failures)
         raise ChildProcessError(f"the training ended in the process of rank {ranks}") from error

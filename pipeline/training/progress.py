@@ -57,8 +57,10 @@ class Progress:
 
     def update(self, iteration: int, loss: float, learning_rate: float) -> None:
         """Shows that an iteration is done."""
+        if not self._iterations:  # where an interrupted training goes on
+            self._bar.initial = self._bar.n = iteration
         self._iterations += 1
-        self._bar.update(iteration + 1 - self._bar.n)
+        self._bar.update()
         seconds = time.perf_counter() - self._started
         images_per_second = self._iterations * self._training.batch_size / seconds
         self._bar.set_postfix_str(

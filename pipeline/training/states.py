@@ -51,7 +51,12 @@ def save(folder: Path, state: State) -> None:
     name = f"state-{state.iteration:09d}-{_digest(content)}.safetensors"
     with files.atomic_file(folder / name) as partial:
         partial.write_bytes(content)
-    for old in _newest_first(folder)[_KEPT:]:
+    keep(folder, _KEPT)
+
+
+def keep(folder: Path, number: int) -> None:
+    """Removes all states but the newest so many."""
+    for old in _newest_first(folder)[number:]:
         old.unlink()
 
 

@@ -5,6 +5,7 @@ import time
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
 from pipeline.model.deeplab import DeepLab
 from pipeline.training.config import Training
@@ -49,6 +50,7 @@ def summary(
     used = images_per_second * flops_per_image(model, training)
     share = used / (devices * peak_flops(device, training))
     return (
-        f"{iterations} iterations in {seconds / 3600:.2f} hours, {images_per_second:.1f} images/s, "
+        f"{iterations} iterations in {tqdm.format_interval(seconds)}, "
+        f"{images_per_second:.1f} images/s, "
         f"{share:.0%} of what a matrix product reaches on {devices} x {device.type}"
     )

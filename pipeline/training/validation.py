@@ -27,7 +27,7 @@ def miou(
     validation: Validation,
     *,
     team: Team,
-    panels: Path,
+    panels: Path | None,
 ) -> float:
     """Mean IoU of the classes that occur in the labels or the predictions, in [0, 1].
 
@@ -38,7 +38,7 @@ def miou(
         split: what is predicted.
         validation: the nominal size, and how many images are shown.
         team: each process takes every so many-th image; the result is that of all.
-        panels: folder that the leader writes the label maps to that are to be looked at.
+        panels: folder for the label maps that are to be looked at; the leader alone has one.
 
     Raises:
         ValueError: an image is larger than the nominal size, or damaged.
@@ -71,7 +71,7 @@ def miou(
             scored = label != split.classes.ignore_index
             pairs = label[scored] * num_classes + predicted[scored]
             counts += torch.bincount(pairs, minlength=num_classes**2)
-            if team.is_leader and image_id in shown:
+            if panels is not None and image_id in shown:
                 label_map_png = label_map.encode(
                     predicted.to(torch.uint8).cpu().numpy(), split.classes
                 )
