@@ -46,7 +46,13 @@ def _run(key, row, params, params_file):
     checkpoint, folder = Path(f"checkpoints/{row['model']}.safetensors"), Path("predictions") / key
     history, scores, curve = (Path(f"{key}_{name}") for name in ("history", "scores", "trimap"))
     train.main(
-        row["model"], params_file, Path(model["data"]), Path(model["start"]), checkpoint, history
+        row["model"],
+        params_file,
+        Path(model["data"]),
+        Path(model["start"]),
+        Path(model["validation"]["data"]),
+        checkpoint,
+        history,
     )
     predict.main(key, params_file, checkpoint, Path(row["data"]), folder)
     evaluate.main(key, params_file, Path(row["data"]), folder, scores, curve)

@@ -82,15 +82,12 @@ def test_a_checkpoint_is_taken_out_of_an_archive_and_nothing_else(tmp_path, fold
     assert len(list(folder.iterdir())) == 2
 
 
-def test_names_that_lead_out_of_the_folder_are_not_followed(tmp_path, folder):
-    for number, name in enumerate(["../../evil", "/tmp/evil", "a/../../../evil", "..", "a\n/b"]):
-        target = folder / str(number)
-        target.mkdir()
-        members = [member(f"{name}{INDEX}", b"i"), member(f"{name}{DATA}", b"d")]
-        prefix = tensorflow_file.extract(pack(tmp_path / "a.tar.gz", *members), target)
-        assert prefix.parent == target
-        assert content_of(prefix) == [b"i", b"d"]
-    assert list(folder.parent.iterdir()) == [folder]
+@pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "a/../../../evil"])
+def test_names_that_lead_out_of_the_folder_are_refused(tmp_path, folder, name):
+    members = [member(f"{name}{INDEX}", b"i"), member(f"{name}{DATA}", b"d")]
+    with pytest.raises(ValueError, match="leads out of the archive"):
+        tensorflow_file.extract(pack(tmp_path / "a.tar.gz", *members), folder)
+    assert list(folder.iterdir()) == []
     assert not list(tmp_path.rglob("*evil*"))
     assert not list(Path("/tmp").glob("evil*"))
 

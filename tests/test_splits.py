@@ -175,7 +175,8 @@ def test_a_raw_sample_has_the_same_pixels_and_is_read_without_a_copy(path):
 
 def test_raw_samples_give_the_batches_of_encoded_ones(path):
     encoded = [photograph("a"), photograph("b", height=12, width=5)]
-    options = {"iterations": range(4), "seed": 0, "batch_size": 2, "crop_size": 9}
+    options = {"iterations": range(4), "positions": range(2), "seed": 0}
+    options |= {"batch_size": 2, "crop_size": 9}
     options |= {"scales": [0.5, 1.0, 2.0], "flip_probability": 0.5}
     drawn = []
     for samples in (encoded, map(splits.raw, encoded)):

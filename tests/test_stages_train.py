@@ -18,7 +18,7 @@ from pipeline.inference.predict import label_maps
 from pipeline.model import checkpoints, deeplab
 from pipeline.originals import random_weights
 from pipeline.splits import Split
-from pipeline.training import recipe
+from pipeline.training import class_weights
 from pipeline.training.recipe import learning_rate
 from stages import predict, train
 
@@ -111,7 +111,7 @@ def test_train_takes_class_weights_from_the_split(project):
     write_params(training={"class_weights": "frequency"})
     run_train()
     labels = [label_map.decode(sample.label) for sample in Split(Path("data/two.arrow"))]
-    expected = recipe.class_weights(synthetic.training(class_weights="frequency"), CLASSES, labels)
+    expected = class_weights.resolve(synthetic.training(class_weights="frequency"), CLASSES, labels)
     found = [value for name, value in read_history()[0].items() if name.startswith("class_we")]
     assert found == expected
 
