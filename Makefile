@@ -1,11 +1,12 @@
 # One command each; `make help` lists them. Everything runs from .venv, which the first call makes.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro multiply-adds test check format ui preset export setup setup-tensorflow \
+.PHONY: help repro multiply-adds test kill-test check format ui preset export setup setup-tensorflow \
 	import-checkpoint lock
 
 PYTHON ?= python3
 PORT ?= 5000
+KILLS ?= 20
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH
 
@@ -22,10 +23,13 @@ repro: setup ## run the pipeline that params.yaml describes, and print its table
 	@echo "Change a number, run what it moves: dvc exp run -S rows.v3_os16.inference.flip=true"
 
 multiply-adds: setup ## prove the networks by the paper's Multiply-Adds
-	@python -m pipeline.cost paper.yaml presets/voc.yaml presets/zoo.yaml
+	@python -m pipeline.cost paper.yaml presets/voc.yaml presets/cityscapes.yaml presets/zoo.yaml presets/zoo-cityscapes.yaml
 
 test: setup ## pass the tests
 	pytest
+
+kill-test: setup ## kill a training at 20 random points; KILLS=...
+	DEEPLAB_KILLS=$(KILLS) pytest tests/test_resume.py -k random
 
 check: setup ## ruff format, ruff, mypy strict
 	ruff format --check

@@ -97,11 +97,12 @@ def as_text(comparisons: Sequence[Comparison]) -> str:
 
 
 def verdict(comparisons: Sequence[Comparison]) -> str:
-    """How many agree, and which do not."""
-    agreeing = sum(comparison.agrees for comparison in comparisons)
-    parts = [f"{agreeing} of {len(comparisons)} rows within {TOLERANCE} %"]
-    off = [c.key for c in comparisons if c.row is not None and not c.agrees]
+    """How many published rows agree in all that answer them, and which do not."""
+    published = dict.fromkeys(c.key for c in comparisons)
     missing = [c.key for c in comparisons if c.row is None]
+    off = list(dict.fromkeys(c.key for c in comparisons if c.row is not None and not c.agrees))
+    agreeing = len(published) - len(missing) - len(off)
+    parts = [f"{agreeing} of {len(published)} rows within {TOLERANCE} %"]
     if off:
         parts.append("off: " + ", ".join(off))
     if missing:
