@@ -55,6 +55,32 @@ def test_counts_equal_those_of_a_loop_over_pixels(pair):
     assert np.array_equal(confusion_matrix(*pair, **THREE), expected)
 
 
+@st.composite
+def runs(draw):
+    """Planes that change at few places, each at its own."""
+    values = (st.sampled_from([0, 1, 2, VOID]), st.integers(0, 2))
+    planes = []
+    for value in values:
+        plane = np.zeros(40 * 60, np.uint8)
+        for place in draw(st.lists(st.integers(0, plane.size - 1), max_size=30)):
+            plane[place:] = draw(value)
+        planes.append(plane.reshape(40, 60))
+    return planes
+
+
+@given(runs())
+def test_counts_of_long_runs_equal_those_of_a_histogram(pair):
+    assert confusion._counts_of_runs(*pair, 3) is not None
+    expected = confusion.joint_histogram(pair, (3, 3))
+    assert np.array_equal(confusion_matrix(*pair, **THREE), expected)
+
+
+def test_short_runs_are_counted_as_well():
+    label = np.indices((20, 30)).sum(axis=0).astype(np.uint8) % 3
+    assert confusion._counts_of_runs(label, label, 3) is None
+    assert confusion_matrix(label, label, **THREE).tolist() == np.diag([200, 200, 200]).tolist()
+
+
 @given(label_and_prediction())
 def test_counts_do_not_depend_on_memory_layout(pair):
     fortran = tuple(np.asfortranarray(p) for p in pair)
@@ -70,7 +96,7 @@ def test_every_one_of_255_classes_is_counted():
 def test_counts_stay_exact_where_float32_does_not(monkeypatch):
     monkeypatch.setattr(confusion, "_MAX_EXACT_COUNT", 10)  # strips of 3 rows of 3 pixels
     zeros = np.zeros((8, 3), np.uint8)
-    assert confusion_matrix(zeros, zeros, **THREE)[0, 0] == 24
+    assert confusion.joint_histogram([zeros, zeros], (3, 3))[0, 0] == 24
 
 
 def test_a_strip_has_no_more_pixels_than_float32_can_count():
@@ -120,6 +146,8 @@ def test_nothing_counted_has_no_score():
         ([[0, 7]], [[0, 1]], r"label has value 7, which is neither a class .* nor void \(255\)"),
     ],
 )
-def test_a_pair_that_does_not_fit_is_refused(label, prediction, message):
+@pytest.mark.parametrize("repeats", [1, 50], ids=["short runs", "long runs"])
+def test_a_pair_that_does_not_fit_is_refused(label, prediction, message, repeats):
+    message = message.replace("1x2", f"1x{2 * repeats}").replace("2x1", f"2x{repeats}")
     with pytest.raises(ValueError, match=message):
-        confusion_of(label, prediction)
+        confusion_of(*(np.repeat(plane, repeats, axis=1) for plane in (label, prediction)))

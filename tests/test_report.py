@@ -43,6 +43,8 @@ PAPER = Paper(
 def scores(miou=0.5, num_images=2, iou_per_class=None, absent_classes=(), warnings=()):
     return Scores(
         miou=miou,
+        miou_low=0.0,
+        miou_high=1.0,
         pixel_accuracy=0.9,
         mean_class_accuracy=0.6,
         num_images=num_images,
@@ -54,7 +56,7 @@ def scores(miou=0.5, num_images=2, iou_per_class=None, absent_classes=(), warnin
 
 def curve(*mious):
     return [
-        TrimapPoint(trimap_width=width, miou=miou, pixel_accuracy=0.5)
+        TrimapPoint(trimap_width=width, miou=miou, miou_low=0.0, miou_high=1.0, pixel_accuracy=0.5)
         for width, miou in enumerate(mious, start=1)
     ]
 

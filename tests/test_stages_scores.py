@@ -7,6 +7,7 @@ import yaml
 from PIL import Image
 
 from pipeline import label_map, splits, voc
+from pipeline.evaluation import tally
 from stages import evaluate, report
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +22,15 @@ LABELS = {
 PREDICTIONS = {
     "one": [[0, CAT, 0, CAT, CAT], [0, 0, 0, CAT, 0]],
     "two": [[0, 0, 0, DOG, 0]],
+}
+EVALUATION = {
+    "trimap_band": "square",
+    "max_trimap_width": 3,
+    "resamples": 100,
+    "resampling_seed": 0,
+    "worst_images": 5,
+    "warn_predicted_share": 0.95,
+    "warn_label_share": 0.8,
 }
 
 
@@ -48,11 +58,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     document = yaml.safe_load((ROOT / "params.yaml").read_text())
     row = next(iter(document["rows"].values()))
-    row["evaluation"] = {
-        "max_trimap_width": 3,
-        "warn_predicted_share": 0.95,
-        "warn_label_share": 0.8,
-    }
+    row["evaluation"] = EVALUATION
     row["data"] = "data/voc/val.arrow"
     row["paper"] = ["table3_resnet101_os16-eval16-decoder"]
     document["rows"] = {"a": row}
@@ -75,6 +81,8 @@ def run_evaluate(key="a"):
         Path("predictions", key),
         Path("metrics", key, "scores.json"),
         Path("metrics", key, "trimap.json"),
+        Path("metrics", key, "worst_images.json"),
+        Path("counts", f"{key}.arrow"),
     )
 
 
@@ -106,6 +114,35 @@ def test_evaluate_writes_the_scores_that_were_counted_by_hand(project):
     assert scores["pixel_accuracy"] == 10 / 13
     assert scores["mean_class_accuracy"] == pytest.approx((6 / 7 + 3 / 4 + 1 / 2) / 3)
     assert scores["num_images"] == 2
+
+
+def test_evaluate_lists_the_worst_image_first(project):
+    run_evaluate()
+    # Of "one": background 3 of 4 and 1 other, cat 3 of 4 and 1 other; of "two": 3 of 3 and 1 other,
+    # dog 1 of 2.
+    one = {"background": 3 / 5, "cat": 3 / 5}
+    two = {"background": 3 / 4, "dog": 1 / 2}
+    assert read_json("metrics/a/worst_images.json") == [
+        {"image_id": "one", "miou": 3 / 5, "iou_per_class": one},
+        {"image_id": "two", "miou": 5 / 8, "iou_per_class": two},
+    ]
+    set_rows(
+        project, {"a": project["rows"]["a"] | {"evaluation": EVALUATION | {"worst_images": 1}}}
+    )
+    run_evaluate()
+    assert [worst["image_id"] for worst in read_json("metrics/a/worst_images.json")] == ["one"]
+
+
+def test_evaluate_bounds_miou_and_keeps_what_the_bounds_were_computed_from(project):
+    run_evaluate()
+    first = {path: path.read_bytes() for path in Path().glob("*/**/*.*")}
+    scores, counts = read_json("metrics/a/scores.json"), tally.read(Path("counts/a.arrow"))
+    # Two images can be drawn as twice the one, twice the other, or both.
+    assert scores["miou_low"] == pytest.approx(min(3 / 5, 5 / 8, scores["miou"]))
+    assert scores["miou_high"] == pytest.approx(max(3 / 5, 5 / 8, scores["miou"]))
+    assert counts.image_ids == ["one", "two"]
+    run_evaluate()
+    assert {path: path.read_bytes() for path in Path().glob("*/**/*.*")} == first
 
 
 def test_evaluate_names_the_classes_that_do_not_occur(project):
@@ -142,7 +179,7 @@ def test_evaluate_warns_of_a_network_that_predicts_one_class(project, capsys):
 def test_limits_of_the_warning_are_params(project, predicted, labelled, num_warnings):
     limits = {"warn_predicted_share": predicted, "warn_label_share": labelled}
     row = project["rows"]["a"]
-    set_rows(project, {"a": row | {"evaluation": {"max_trimap_width": 3} | limits}})
+    set_rows(project, {"a": row | {"evaluation": EVALUATION | limits}})
     one_for_all = {"one": [[0] * 5] * 2, "two": [[0, 0, 0, 0, 0]]}
     write_predictions(Path("predictions/a"), one_for_all)
     run_evaluate()
@@ -157,6 +194,8 @@ def test_evaluate_writes_the_trimap_curve_of_the_image_with_void(project):
     # Width 2 on: all 8 pixels; background 3 of 4 and 1 other, cat 3 of 4 and 1 other.
     far = {"miou": 3 / 5, "pixel_accuracy": 6 / 8}
     curve = read_json("metrics/a/trimap.json")
+    for point in curve:
+        assert 0 <= point.pop("miou_low") <= point["miou"] <= point.pop("miou_high") <= 1
     assert curve == [near, {"trimap_width": 2, **far}, {"trimap_width": 3, **far}]
 
 

@@ -1,8 +1,9 @@
 """Confusion matrices and the scores read off them: mIoU, the paper's only one (Sec. 4), and others.
 
 A confusion matrix is summed over all images first and divided once at the end, as the VOC devkit
-does; the mean of per-image IoUs is a different number. Pixels are counted by OpenCV's histogram of
-8-bit planes, which takes half the time of `numpy.bincount`.
+does; the mean of per-image IoUs is a different number. Label maps are made of long runs of equal
+pixels: to count runs takes a third of the time of counting pixels. Where they are not, OpenCV's
+histogram of 8-bit planes takes half the time of `numpy.bincount`.
 """
 
 import math
@@ -18,6 +19,8 @@ Counts = NDArray[np.int64]
 
 # OpenCV returns counts as float32, which holds each whole number up to this one.
 _MAX_EXACT_COUNT = 1 << 24
+# Of shorter runs, on average, a histogram of the pixels is faster.
+_MIN_RUN_LENGTH = 12
 
 
 def confusion_matrix(
@@ -37,22 +40,28 @@ def confusion_matrix(
     Raises:
         ValueError: shapes differ, or a value is neither a class nor void.
     """
-    check_values(label, prediction, num_classes=num_classes, ignore_index=ignore_index)
-    return joint_histogram((label, prediction), (num_classes, num_classes))
+    check_shapes(label, prediction)
+    by_value = _counts_of_runs(label, prediction, num_classes)
+    if by_value is None:
+        by_value = joint_histogram((label, prediction), (256, num_classes))
+    counts = by_value[:num_classes]
+    if counts.sum() + by_value[ignore_index].sum() < label.size:
+        check_values(label, prediction, num_classes=num_classes, ignore_index=ignore_index)
+    return counts
+
+
+def check_shapes(label: LabelMap, prediction: LabelMap) -> None:
+    """Raises a ValueError unless the two have the same height and width."""
+    if label.shape != prediction.shape:
+        raise ValueError(
+            f"prediction is {_size(prediction)} pixels (height x width), its label {_size(label)}"
+        )
 
 
 def check_values(
     label: LabelMap, prediction: LabelMap, *, num_classes: int, ignore_index: int
 ) -> None:
-    """Checks what counting relies on, see `confusion_matrix`.
-
-    Raises:
-        ValueError: shapes differ, or a value is neither a class nor void.
-    """
-    if label.shape != prediction.shape:
-        raise ValueError(
-            f"prediction is {_size(prediction)} pixels (height x width), its label {_size(label)}"
-        )
+    """Raises a ValueError for a value that is neither a class nor, in the label, void."""
     if prediction.max(initial=0) >= num_classes:
         raise ValueError(
             f"prediction has value {prediction.max()}, which is not a class (0..{num_classes - 1})"
@@ -86,10 +95,32 @@ def joint_histogram(planes: Sequence[LabelMap], sizes: Sequence[int]) -> Counts:
     return counts
 
 
+def _counts_of_runs(label: LabelMap, prediction: LabelMap, num_classes: int) -> Counts | None:
+    """Counts pixels by (value of the label, predicted class), as runs of equal pixels.
+
+    Returns:
+        (256, num_classes) counts, without pixels whose prediction is no class; or None where runs
+        are so short that a histogram is faster.
+    """
+    pairs = cv2.merge([label, prediction]).view(np.uint16).ravel()
+    changes = pairs[1:] != pairs[:-1]
+    if np.count_nonzero(changes) * _MIN_RUN_LENGTH > pairs.size:
+        return None
+    ends = np.append(np.flatnonzero(changes), pairs.size - 1)
+    lengths = np.diff(ends, prepend=-1)
+    true, predicted = pairs[ends].view(np.uint8).reshape(-1, 2).T
+    lengths[predicted >= num_classes] = 0
+    places = true * np.int64(num_classes) + np.minimum(predicted, num_classes - 1)
+    # Sums of float64, which are exact up to 2 ** 53 pixels.
+    sums = np.bincount(places, weights=lengths, minlength=256 * num_classes)
+    counts: Counts = sums.astype(np.int64).reshape(256, num_classes)
+    return counts
+
+
 def iou_per_class(counts: Counts) -> NDArray[np.float64]:
     """(K,) true positives / (true or predicted) of a (K, K) confusion matrix; NaN where neither."""
     hits = np.diagonal(counts)
-    return _divided(hits, counts.sum(axis=1) + counts.sum(axis=0) - hits)
+    return divided(hits, counts.sum(axis=1) + counts.sum(axis=0) - hits)
 
 
 def miou(counts: Counts) -> float:
@@ -97,7 +128,7 @@ def miou(counts: Counts) -> float:
 
     A class that occurs in neither has no IoU: to count it as 0 or 1 would tell of the data alone.
     """
-    return _mean_of_defined(iou_per_class(counts))
+    return mean_of_defined(iou_per_class(counts))
 
 
 def pixel_accuracy(counts: Counts) -> float:
@@ -108,16 +139,18 @@ def pixel_accuracy(counts: Counts) -> float:
 
 def mean_class_accuracy(counts: Counts) -> float:
     """Mean over the classes that occur in the label of the share of their pixels that was found."""
-    return _mean_of_defined(_divided(np.diagonal(counts), counts.sum(axis=1)))
+    return mean_of_defined(divided(np.diagonal(counts), counts.sum(axis=1)))
 
 
-def _divided(part: Counts, whole: Counts) -> NDArray[np.float64]:
+def divided(part: Counts, whole: Counts) -> NDArray[np.float64]:
+    """Quotients of two arrays of counts; NaN where the whole is 0."""
     quotients = np.full(part.shape, np.nan)
     np.divide(part, whole, out=quotients, where=whole > 0)
     return quotients
 
 
-def _mean_of_defined(values: NDArray[np.float64]) -> float:
+def mean_of_defined(values: NDArray[np.float64]) -> float:
+    """Mean of the values that are not NaN; NaN where all are."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else math.nan
 

@@ -10,7 +10,10 @@ from pathlib import Path
 
 from pipeline import label_map
 from pipeline.label_map import LabelMap
+from pipeline.parallel import map_ahead
 from pipeline.splits import Split
+
+_PAIRS_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,13 @@ class Pair:
     """What is true of an image and what was predicted.
 
     Attributes:
+        image_id: its id.
         label: (H, W) true classes, ignore_index where void.
         prediction: (H, W) predicted classes.
         file: the prediction's, for messages.
     """
 
+    image_id: str
     label: LabelMap
     prediction: LabelMap
     file: Path
@@ -49,15 +54,20 @@ def check_complete(split: Split, folder: Path) -> None:
 
 
 def read(split: Split, folder: Path) -> Iterator[Pair]:
-    """Decodes labels and predictions, in the order of the split.
+    """Decodes labels and predictions, in the order of the split, some ahead in threads.
 
     Raises:
         ValueError: a prediction is not an 8-bit palette or grey PNG; names the file.
+        TimeoutError: a file was not read within a minute.
     """
-    for sample in split:
+
+    def load(index: int) -> Pair:
+        sample = split[index]
         file = folder / f"{sample.image_id}.png"
         try:
             prediction = label_map.decode(file.read_bytes())
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from error
-        yield Pair(label_map.decode(sample.label), prediction, file)
+        return Pair(sample.image_id, label_map.decode(sample.label), prediction, file)
+
+    return map_ahead(load, range(len(split)), _PAIRS_AHEAD)

@@ -5,50 +5,69 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation import confusion, trimap
+from pipeline.evaluation import bootstrap, confusion, tally, trimap
+from pipeline.evaluation.bootstrap import Interval
 from pipeline.evaluation.config import Evaluation
 from pipeline.evaluation.confusion import Counts
 from pipeline.evaluation.predictions import Pair
+from pipeline.evaluation.tally import Tally
 
 _MAX_CLASSES_NAMED = 10
 
 
 def count(
-    pairs: Iterable[Pair], *, num_classes: int, ignore_index: int, max_trimap_width: int
-) -> Counts:
-    """Sums `trimap.counts_by_trimap` over a set.
+    pairs: Iterable[Pair], evaluation: Evaluation, *, num_classes: int, ignore_index: int
+) -> tuple[Counts, Tally]:
+    """Counts the pixels of a set, all images together and each by itself.
 
     Returns:
-        (max_trimap_width + 1, num_classes, num_classes) pixel counts.
+        (max_trimap_width + 1, num_classes, num_classes) pixel counts, the sum of
+        `trimap.counts_by_trimap`; and the tally of the images.
 
     Raises:
         ValueError: a prediction does not fit its label; names the prediction's file. Or no pixel
             of the set is scored.
     """
-    counts = np.zeros((max_trimap_width + 1, num_classes, num_classes), np.int64)
+    total = np.zeros((evaluation.max_trimap_width + 1, num_classes, num_classes), np.int64)
+    tallies = []
     for pair in pairs:
         try:
-            counts += trimap.counts_by_trimap(
+            counts = trimap.counts_by_trimap(
                 pair.label,
                 pair.prediction,
                 num_classes=num_classes,
                 ignore_index=ignore_index,
-                max_trimap_width=max_trimap_width,
+                band=evaluation.trimap_band,
+                max_trimap_width=evaluation.max_trimap_width,
             )
         except ValueError as error:
             raise ValueError(f"{pair.file}: {error}") from error
-    if not counts.any():
+        total += counts
+        tallies.append(tally.of_image(pair.image_id, counts))
+    if not total.any():
         raise ValueError("no pixel to score: every label is void throughout")
-    return counts
+    return total, tally.together(tallies)
+
+
+def intervals(images: Tally, evaluation: Evaluation) -> list[Interval]:
+    """95 % intervals of mIoU in the trimaps 1..D and, last, over all scored pixels."""
+    return bootstrap.intervals(
+        images, resamples=evaluation.resamples, seed=evaluation.resampling_seed
+    )
 
 
 def summary(
-    counts: Counts, class_names: Sequence[str], num_images: int, evaluation: Evaluation
+    counts: Counts,
+    interval: Interval,
+    class_names: Sequence[str],
+    num_images: int,
+    evaluation: Evaluation,
 ) -> dict[str, Any]:
     """The scores of a set, as they go into its metrics file.
 
     Args:
         counts: (D + 1, K, K) pixel counts by trimap.
+        interval: of mIoU.
         class_names: K names.
         num_images: that were counted.
         evaluation: says what is warned of.
@@ -62,6 +81,8 @@ def summary(
     iou = dict(zip(class_names, confusion.iou_per_class(matrix).tolist(), strict=True))
     return {
         "miou": confusion.miou(matrix),
+        "miou_low": interval.low,
+        "miou_high": interval.high,
         "pixel_accuracy": confusion.pixel_accuracy(matrix),
         "mean_class_accuracy": confusion.mean_class_accuracy(matrix),
         "num_images": num_images,
@@ -69,6 +90,37 @@ def summary(
         "absent_classes": [name for name, value in iou.items() if np.isnan(value)],
         "warnings": warnings(matrix, class_names, evaluation),
     }
+
+
+def worst_images(
+    images: Tally, class_names: Sequence[str], num_images: int
+) -> list[dict[str, Any]]:
+    """The images of lowest mIoU, the worst first, as they go into a metrics file.
+
+    Args:
+        images: the counts.
+        class_names: K names.
+        num_images: how many, at most. One without a scored pixel is not among them.
+
+    Returns:
+        For each its "image_id", its "miou" over the classes that its label or its prediction has,
+        and its "iou_per_class". The mean of these mIoUs is not the set's.
+    """
+    iou = confusion.divided(*images.whole())
+    mious = [confusion.mean_of_defined(line) for line in iou]
+    scored = [index for index, value in enumerate(mious) if not np.isnan(value)]
+    return [
+        {
+            "image_id": images.image_ids[index],
+            "miou": mious[index],
+            "iou_per_class": {
+                name: value
+                for name, value in zip(class_names, iou[index].tolist(), strict=True)
+                if not np.isnan(value)
+            },
+        }
+        for index in sorted(scored, key=mious.__getitem__)[:num_images]
+    ]
 
 
 def warnings(matrix: Counts, class_names: Sequence[str], evaluation: Evaluation) -> list[str]:
@@ -97,21 +149,30 @@ def warnings(matrix: Counts, class_names: Sequence[str], evaluation: Evaluation)
     return sentences
 
 
-def trimap_curve(counts: Counts) -> list[dict[str, float]]:
+def trimap_curve(counts: Counts, intervals: Sequence[Interval]) -> list[dict[str, float]]:
     """The scores within each trimap, as they go into the curve's file.
+
+    Args:
+        counts: (D + 1, K, K) pixel counts by trimap.
+        intervals: of mIoU in trimaps 1..D; what follows is not looked at.
 
     Returns:
         A point per trimap width 1..D, fractions in [0, 1], unrounded; a class that does not occur
         within a trimap is left out of that trimap's mean. Empty where no image has void pixels:
         a trimap is around void, so there is none.
     """
+    widths = trimap.per_width(counts)
     return [
         {
             "trimap_width": width,
             "miou": confusion.miou(matrix),
+            "miou_low": interval.low,
+            "miou_high": interval.high,
             "pixel_accuracy": confusion.pixel_accuracy(matrix),
         }
-        for width, matrix in enumerate(trimap.per_width(counts), start=1)
+        for width, (matrix, interval) in enumerate(
+            zip(widths, intervals[: len(widths)], strict=True), start=1
+        )
         if matrix.any()
     ]
 

@@ -3,16 +3,19 @@
 The trimap of width w is the void pixels of the label dilated by a square of side 2w + 1, without
 the void pixels themselves: the pixels at a chessboard distance of at most w from void. The
 authors dilate once per width; here one distance transform gives every pixel its narrowest trimap,
-one joint histogram counts them all, and a cumulative sum over widths gives the same counts.
+one joint histogram counts them all, and a cumulative sum over widths gives the same counts. A
+Euclidean band, the void pixels dilated by a disc of radius w, comes at the same price.
 
 Source: `MyVOCevalsegBoundary.m` and its driver, the DeepLab authors' evaluation scripts (2016),
-which sweep w = 1..40 on VOC 2012 val.
+which sweep w = 1..40 on VOC 2012 val with the square.
 """
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.evaluation.confusion import Counts, check_values, joint_histogram
+from pipeline.evaluation.config import Band
+from pipeline.evaluation.confusion import Counts, check_shapes, check_values, joint_histogram
 from pipeline.label_map import LabelMap
 
 
@@ -22,6 +25,7 @@ def counts_by_trimap(
     *,
     num_classes: int,
     ignore_index: int,
+    band: Band,
     max_trimap_width: int,
 ) -> Counts:
     """Counts pixels by (narrowest trimap, true class, predicted class), void pixels left out.
@@ -31,37 +35,51 @@ def counts_by_trimap(
         prediction: (H, W) predicted classes in [0, num_classes), at void pixels too.
         num_classes: K, background included.
         ignore_index: label value that is not scored, num_classes at least.
+        band: square, by chessboard distance, or euclidean.
         max_trimap_width: D, 1..255.
 
     Returns:
-        (D + 1, K, K) pixel counts: at index w - 1 the pixels at distance w from void, at index D
-        those further away, which is all of them where nothing is void.
+        (D + 1, K, K) pixel counts: at index w - 1 the pixels in the trimap of width w and in no
+        narrower one, at index D those in none, which is all of them where nothing is void.
 
     Raises:
         ValueError: shapes differ, or a value is neither a class nor void.
     """
-    check_values(label, prediction, num_classes=num_classes, ignore_index=ignore_index)
-    narrowest = narrowest_trimap(
-        label, ignore_index=ignore_index, max_trimap_width=max_trimap_width
-    )
+    check_shapes(label, prediction)
+    scored = label != ignore_index
+    narrowest = _narrowest_trimap(scored, band, max_trimap_width)
     sizes = (max_trimap_width + 1, num_classes, num_classes)
-    return joint_histogram((narrowest, label, prediction), sizes)
+    counts = joint_histogram((narrowest, label, prediction), sizes)
+    if counts.sum() < np.count_nonzero(scored) or prediction.max() >= num_classes:
+        check_values(label, prediction, num_classes=num_classes, ignore_index=ignore_index)
+    return counts
 
 
-def narrowest_trimap(label: LabelMap, *, ignore_index: int, max_trimap_width: int) -> LabelMap:
+def narrowest_trimap(
+    label: LabelMap, *, ignore_index: int, band: Band, max_trimap_width: int
+) -> LabelMap:
     """Finds for every pixel the narrowest trimap that holds it.
 
     Returns:
         (H, W) uint8: trimap width - 1, or max_trimap_width where no trimap holds the pixel;
         without meaning at void pixels.
     """
-    scored = label != ignore_index
+    return _narrowest_trimap(label != ignore_index, band, max_trimap_width)
+
+
+def _narrowest_trimap(scored: NDArray[np.bool_], band: Band, max_trimap_width: int) -> LabelMap:
     if scored.all():  # the distance to nothing would be OpenCV's largest, not infinity
-        return np.full(label.shape, max_trimap_width, np.uint8)
-    # With a 3x3 mask the chessboard distance is exact: each step adds a whole 1.
-    distance = cv2.distanceTransform(scored.view(np.uint8), cv2.DIST_C, 3)
-    narrowest: LabelMap = np.clip(distance - 1, 0, max_trimap_width).astype(np.uint8)
-    return narrowest
+        return np.full(scored.shape, max_trimap_width, np.uint8)
+    if band == "square":
+        # With a 3x3 mask the chessboard distance is exact: each step adds a whole 1.
+        distance = cv2.distanceTransform(scored.view(np.uint8), cv2.DIST_C, 3)
+    else:
+        # The root of a whole number of squared pixels, exact where it is whole itself.
+        distance = cv2.distanceTransform(scored.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        distance = np.ceil(distance)
+    narrowest = cv2.convertScaleAbs(distance, None, 1, -1)  # minus 1, at most 255
+    _, cut = cv2.threshold(narrowest, max_trimap_width, max_trimap_width, cv2.THRESH_TRUNC)
+    return cut.astype(np.uint8, copy=False)
 
 
 def whole(counts: Counts) -> Counts:

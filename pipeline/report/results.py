@@ -21,6 +21,8 @@ class Scores(Config):
     """A row's scores.json, see `evaluation.scores.summary`."""
 
     miou: Fraction
+    miou_low: Fraction
+    miou_high: Fraction
     pixel_accuracy: Fraction
     mean_class_accuracy: Fraction
     num_images: Annotated[int, Field(ge=1)]
@@ -34,6 +36,8 @@ class TrimapPoint(Config):
 
     trimap_width: Annotated[int, Field(ge=1)]
     miou: Fraction
+    miou_low: Fraction
+    miou_high: Fraction
     pixel_accuracy: Fraction
 
 
