@@ -48,6 +48,7 @@ IDS = tuple(id_ for _, id_, _ in _TABLE)
 
 _CLASS_OF_ID = np.full(256, CLASSES.ignore_index, np.uint8)
 _CLASS_OF_ID[list(IDS)] = np.arange(CLASSES.num_classes)
+_ID_OF_CLASS = np.array(IDS, np.uint8)
 
 
 def classes_of_ids(ids: LabelMap) -> LabelMap:
@@ -63,3 +64,8 @@ def classes_of_ids(ids: LabelMap) -> LabelMap:
             f"values {illegal} are not ids of Cityscapes (0..{_NUM_IDS - 1}, {_LICENSE_PLATE})"
         )
     return _CLASS_OF_ID[ids]
+
+
+def ids_of_classes(label: LabelMap) -> LabelMap:
+    """The inverse, for the test server: an (H, W) label map of the 19 classes, none of it void."""
+    return _ID_OF_CLASS[label]

@@ -34,7 +34,7 @@ LEVELS = [
         "voc",
     },
     {"originals", "data", "model", "evaluation", "report"},
-    {"training", "inference", "importing", "cost", "tracking"},
+    {"training", "inference", "importing", "cost", "tracking", "submission"},
 ]
 
 
