@@ -227,7 +227,9 @@ def test_a_file_too_many_or_twice_is_refused(voc_project):
     members = [*archives.read(Path("submissions/a.tgz"), ".tgz")]
     archives.write(Path("b.tgz"), ".tgz", [*members, members[0], ("results/readme.txt", b"me")])
     split = Split(Path("data/voc/test.arrow"))
-    with pytest.raises(ValueError, match=r"is in it twice\nb: results/readme\.txt belongs to no im"):
+    with pytest.raises(
+        ValueError, match=r"is in it twice\nb: results/readme\.txt belongs to no im"
+    ):
         pack.require_accepted(servers.VOC, split, Path("b.tgz"), Path("b"))
 
 

@@ -1,15 +1,21 @@
 """From a trained network to label maps, under any of the paper's inference strategies.
 
+Memory is bounded by one batch: beside the network's own features, N * K * H * W scores in float32,
+twice where probabilities are summed and once more while a scale is added; 22 MB an image for VOC at
+513x513, 160 MB for Cityscapes at 1025x2049. Images wait two batches ahead, as bytes.
+
 Source: tensorflow/models research/deeplab, model.py `predict_labels` and
 `predict_labels_multi_scale`; DeepLab v3 Sec. 4.2 for averaging probabilities.
 """
 
+import copy
 from collections.abc import Iterator
 
 import torch
 
 from pipeline.data import batches
 from pipeline.data.images import normalise
+from pipeline.inference import folding
 from pipeline.inference.config import Inference
 from pipeline.label_map import LabelMap
 from pipeline.model.config import Network
@@ -33,7 +39,7 @@ def label_maps(
     Raises:
         ValueError: an image is larger than the nominal size, or damaged.
     """
-    model.to(device)
+    ready = prepared(model, inference, device)
     stream = batches.inference_batches(
         split,
         indices=range(len(split)),
@@ -44,11 +50,29 @@ def label_maps(
     for batch in stream:
         boxes = batch.boxes.to(device)
         images = normalise(batch.images.to(device), boxes, network.mean, network.std)
-        labels = predict(model, images, inference).to(torch.uint8).cpu().numpy()
+        labels = predict(ready, images, inference).to(torch.uint8).cpu().numpy()
         for image_id, label, (_, _, bottom, right) in zip(
             batch.image_ids, labels, batch.boxes.tolist(), strict=True
         ):
             yield image_id, label[:bottom, :right].copy()
+
+
+def prepared(model: DeepLab, inference: Inference, device: torch.device) -> DeepLab:
+    """A network that computes the same, faster: for a CPU batch normalisation is folded.
+
+    Folding moves logits by some 3e-6 of the largest, of ResNet-101: a label changes where two
+    classes are as near as that. In bfloat16 the weights are rounded once, not in each pass.
+
+    Args:
+        model: in evaluation mode; left alone where it is changed.
+        inference: gives the precision.
+        device: where to compute.
+    """
+    if device.type != "cpu":
+        return model.to(device)
+    ready = copy.deepcopy(model)
+    folding.fold_batch_norm(ready)
+    return ready.to(torch.bfloat16) if inference.precision == "bfloat16" else ready
 
 
 @torch.inference_mode()
@@ -56,7 +80,7 @@ def predict(model: DeepLab, images: torch.Tensor, inference: Inference) -> torch
     """Predicts classes of normalised, padded images.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode; one that is bfloat16 itself computes in it throughout.
         images: (N, 3, H, W) float32, normalised, padding 0.
         inference: gives scales, flip and precision.
 
@@ -68,7 +92,7 @@ def predict(model: DeepLab, images: torch.Tensor, inference: Inference) -> torch
     with torch.autocast(images.device.type, torch.bfloat16, reduced_precision):
         if inference.scales == [1.0] and not inference.flip:
             # Probabilities have the order of their logits: no softmax is needed.
-            return resize(model.coarse_logits(images).float(), height, width).argmax(dim=1)
+            return likeliest(resize(_coarse_logits(model, images), height, width))
         total = torch.zeros(())
         for scale in inference.scales:
             scaled = resize(images, *(_scaled(side, scale) for side in (height, width)))
@@ -76,7 +100,25 @@ def predict(model: DeepLab, images: torch.Tensor, inference: Inference) -> torch
             if inference.flip:
                 mirrored = _probabilities(model, scaled.flip(3), height, width, scale)
                 total = total + mirrored.flip(3)
-        return total.argmax(dim=1)
+        return likeliest(total)
+
+
+def likeliest(scores: torch.Tensor) -> torch.Tensor:
+    """(N, K, H, W) -> (N, H, W) int64, the class of the highest score, the first of equal ones.
+
+    On a CPU torch's own argmax takes four times as long over planes of classes, and half as long
+    again as NumPy's over classes that stand together, as they do in what comes here.
+    """
+    if scores.device.type != "cpu":
+        return scores.argmax(dim=1)
+    together = scores.permute(0, 2, 3, 1).contiguous()
+    return torch.from_numpy(together.numpy().argmax(axis=-1))
+
+
+def _coarse_logits(model: DeepLab, images: torch.Tensor) -> torch.Tensor:
+    """Logits in float32, with the classes of a pixel next to each other in memory."""
+    logits = model.coarse_logits(images.to(model.classifier.weight.dtype))
+    return logits.float().contiguous(memory_format=torch.channels_last)
 
 
 def _probabilities(
@@ -87,7 +129,7 @@ def _probabilities(
     Logits of a scale below 1 first go to the size that the nominal image's logits have, and only
     then to the nominal size, as the authors do: at scale 0.75 going at once changes 1 % of labels.
     """
-    logits = model.coarse_logits(images).float()
+    logits = _coarse_logits(model, images)
     step = max(1.0, scale) / model.logits_stride
     logits = resize(logits, *(_scaled(side, step) for side in (height, width)))
     return resize(logits, height, width).softmax(dim=1)
