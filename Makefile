@@ -1,8 +1,8 @@
 # One command each; `make help` lists them. Everything runs from .venv, which the first call makes.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro multiply-adds test kill-test check format ui preset export submission setup \
-	setup-tensorflow import-checkpoint lock
+.PHONY: help repro multiply-adds test kill-test check format ui preset export submission predict \
+	setup setup-tensorflow import-checkpoint lock
 
 PYTHON ?= python3
 PORT ?= 5000
@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-26s %s\n", $$1 ($$1 == "preset" ? " NAME=..." : $$1 == "export" ? " SPLIT=... OUT=..." : $$1 == "submission" ? " ROW=..." : ""), $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-26s %s\n", $$1 ($$1 == "preset" ? " NAME=..." : $$1 == "export" ? " SPLIT=... OUT=..." : $$1 == "submission" ? " ROW=..." : $$1 == "predict" ? " CHECKPOINT=... IMAGES=..." : ""), $$2}' Makefile
 
 repro: setup ## run the pipeline that params.yaml describes, and print its table
 	dvc repro
@@ -52,6 +52,10 @@ preset: ## take presets/NAME.yaml as params.yaml
 
 export: setup ## write SPLIT (a data/*.arrow) as a folder OUT like VOC's
 	python -m pipeline.export "$(SPLIT)" "$(OUT)"
+
+predict: setup ## label maps of your own pictures, to OUT=...
+	@test -n "$(CHECKPOINT)" -a -n "$(IMAGES)" -a -n "$(OUT)" || { echo "error: CHECKPOINT=file.safetensors, IMAGES=folder and OUT=folder are needed"; exit 1; }
+	@python -m pipeline.pictures "$(CHECKPOINT)" "$(IMAGES)" "$(OUT)" "$(or $(MAX_SIDE),2049)"
 
 submission: setup ## pack ROW's label maps for the test server of VOC or Cityscapes
 	@test -n "$(ROW)" || { echo "error: ROW=... is needed, a key of rows in params.yaml"; exit 1; }

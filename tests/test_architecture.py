@@ -35,6 +35,7 @@ LEVELS = [
     },
     {"originals", "data", "model", "evaluation", "report"},
     {"training", "inference", "importing", "cost", "tracking", "submission"},
+    {"pictures"},
 ]
 
 

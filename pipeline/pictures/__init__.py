@@ -1,0 +1,1 @@
+"""Label maps of a user's own pictures, by any checkpoint."""

@@ -1,0 +1,61 @@
+"""Label maps of your own pictures, by any checkpoint that was trained here.
+
+    make predict CHECKPOINT=checkpoints/v3plus.safetensors IMAGES=holiday OUT=holiday-labels
+    python -m pipeline.pictures CHECKPOINT IMAGES OUT MAX_SIDE
+
+For each picture in the folder IMAGES, and in the folders in it, OUT/labels has a palette PNG of
+the picture's size, and OUT/overlays the picture with the classes drawn over it. A picture whose
+longer side has more than MAX_SIDE pixels is shrunk for the network. Pictures that cannot be read
+are named at the end; the others are done all the same.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from pipeline import command, files, label_map
+from pipeline.inference import predict
+from pipeline.model import checkpoints
+from pipeline.parallel import map_ahead
+from pipeline.pictures import labelling, overlay, reading
+
+_PICTURES_AHEAD = 2
+_MIN_SIDE = 33
+
+
+def main(checkpoint: Path, images: Path, out: Path, max_side: int) -> None:
+    """Reads a checkpoint and a folder of pictures, writes two folders; each file whole or not."""
+    if max_side < _MIN_SIDE:
+        raise ValueError(f"MAX_SIDE: {max_side} is less than {_MIN_SIDE} pixels")
+    found, others = reading.find(images)
+    if out.resolve().is_relative_to(images.resolve()):
+        raise ValueError(f"{out}: is in {images}, where the next run would take it for pictures")
+    model, network, classes = checkpoints.load(checkpoint, output_stride=None)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    ready = predict.prepared(model, labelling.strategy(network), device)
+    mistakes = []
+    pictures = map_ahead(reading.read, found, _PICTURES_AHEAD)
+    for picture in tqdm(pictures, desc=images.name, total=len(found), unit=" pictures"):
+        if picture.image is None:
+            mistakes.append(f"{picture.file}: {picture.mistake}")
+            continue
+        label = labelling.label(ready, network, picture.image, max_side=max_side, device=device)
+        # With its suffix: a.jpg and a.png may both be there.
+        name = f"{picture.file.relative_to(images)}.png"
+        with files.atomic_file(out / "labels" / name) as partial:
+            partial.write_bytes(label_map.encode(label, classes))
+        with files.atomic_file(out / "overlays" / name) as partial:
+            overlay.draw(picture.image, label, classes).save(partial, "PNG", compress_level=1)
+    if others:
+        named = ", ".join(path.name for path in others[:3]) + ", ..." * (len(others) > 3)
+        print(f"{len(others)} files are no pictures by their names: {named}", file=sys.stderr)
+    if mistakes:
+        lines = [f"{len(mistakes)} of {len(found)} pictures could not be read", *mistakes]
+        raise ValueError("\n".join(lines))
+    print(f"{len(found)} pictures: {out / 'labels'}, {out / 'overlays'}")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,84 @@
+"""Finds pictures in a folder and decodes them as a viewer would show them.
+
+Training reads pixels as they are stored, since label maps are drawn over those; a user's picture
+has no label map, and is turned as its camera says.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from pipeline import pixels
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file, and what is on it.
+
+    Attributes:
+        file: that it was read from.
+        image: (H, W, 3) uint8 RGB, turned as it is displayed; None where it cannot be read.
+        mistake: why it cannot be read, else empty.
+    """
+
+    file: Path
+    image: NDArray[np.uint8] | None
+    mistake: str
+
+
+def find(folder: Path) -> tuple[list[Path], list[Path]]:
+    """All files in a folder and the folders in it, in order: those named as pictures, and others.
+
+    Hidden files are neither.
+
+    Raises:
+        ValueError: there is no picture, or no folder.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: not a folder of pictures")
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    ]
+    pictures, others = (
+        [path for path in files if (path.suffix.lower() in _SUFFIXES) is wanted]
+        for wanted in (True, False)
+    )
+    if not pictures:
+        raise ValueError(
+            f"{folder}: no picture among its {len(files)} files; pictures are named "
+            f"{', '.join(sorted(_SUFFIXES))}"
+        )
+    return pictures, others
+
+
+def read(file: Path) -> Picture:
+    """Decodes a picture; one that cannot be read is no error here, so that others still are."""
+    try:
+        with Image.open(file, formats=_FORMATS) as opened:
+            turned = ImageOps.exif_transpose(opened)
+            return Picture(file, _rgb(turned), "")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return Picture(file, None, f"it has more pixels than the limit of {pixels.MAX_PIXELS}")
+    # Pillow's decoders give up on damaged bytes with whatever they stumble over.
+    except Exception as error:
+        return Picture(file, None, f"not a readable picture: {' '.join(str(error).split())}")
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith(("I", "F")):  # grey of 16 bits or more, the upper 8 are kept
+        grey = np.asarray(image).astype(np.float64)
+        scaled = grey / 257 if image.mode != "F" else grey
+        return np.repeat(scaled.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")  # as a page shows it
+        image = Image.alpha_composite(white, image)
+    return np.asarray(image.convert("RGB"))
