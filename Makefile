@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help repro multiply-adds test kill-test check format ui preset export submission predict \
-	setup setup-tensorflow import-checkpoint lock
+	setup setup-tensorflow import-checkpoint bench bench-setup lock
 
 PYTHON ?= python3
 PORT ?= 5000
@@ -78,9 +78,20 @@ import-checkpoint: setup ## TensorFlow checkpoint TAR=... to OUT=..., LOGITS=dro
 	@test -n "$(TAR)" -a -n "$(OUT)" || { echo "error: TAR=archive.tar.gz and OUT=file.safetensors are needed"; exit 1; }
 	@python -m pipeline.importing "$(TAR)" "$(OUT)" "$(or $(LOGITS),keep)"
 
+bench-setup: setup ## add the libraries that bench/ measures beside ours
+	uv pip install --quiet --python .venv/bin/python --require-hashes --requirement requirements-bench.lock
+
+bench: bench-setup ## measure ours beside the peers; each takes some minutes
+	@status=0; for arguments in "loading" "preparing" "train_step" "train_step --backbone xception65"; do \
+		echo; echo "python -m bench.$$arguments"; python -m bench.$$arguments || status=1; \
+	done; exit $$status
+
 lock: ## pin the newest versions that pyproject.toml allows
 	uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
 		--no-annotate --no-header --group dev pyproject.toml --output-file requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
 		--no-annotate --no-header --constraint requirements.lock --group tensorflow \
 		--output-file requirements-tensorflow.lock
+	uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
+		--no-annotate --no-header --constraint requirements.lock --group bench \
+		--output-file requirements-bench.lock

@@ -109,7 +109,7 @@ def test_an_image_is_drawn_anew_at_every_place_and_for_every_seed(tmp_path):
 def test_training_batches_are_bytes_and_class_numbers(split):
     batch = next(training_batches(split))
     assert (batch.images.shape, batch.images.dtype) == ((3, 17, 17, 3), torch.uint8)
-    assert (batch.labels.shape, batch.labels.dtype) == ((3, 17, 17), torch.int64)
+    assert (batch.labels.shape, batch.labels.dtype) == ((3, 17, 17), torch.uint8)
     assert (batch.boxes.shape, batch.boxes.dtype) == ((3, 4), torch.int64)
     assert set(batch.labels.unique().tolist()) <= {0, 1, 2, VOID}
 

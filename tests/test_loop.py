@@ -121,7 +121,7 @@ def train_slowly(model, split, recipe):
     )
     for iteration, batch in enumerate(stream):
         logits = model(normalise(batch.images, batch.boxes, network.mean, network.std))
-        loss = F.cross_entropy(logits, batch.labels, ignore_index=VOID)
+        loss = F.cross_entropy(logits, batch.labels.long(), ignore_index=VOID)
         gradients = torch.autograd.grad(loss, parameters)
         rate = recipe.base_learning_rate * (1 - iteration / recipe.max_iterations) ** recipe.power
         for parameter, velocity, gradient in zip(parameters, velocities, gradients, strict=True):

@@ -70,26 +70,38 @@ def render(
         ignore_index: label of the padding.
 
     Returns:
-        The (crop_size, crop_size, 3) image, whose padding holds arbitrary pixels; the
+        The (crop_size, crop_size, 3) image, whose padding is 0; the
         (crop_size, crop_size) label, whose padding is ignore_index; and the (top, left, bottom,
         right) box of what is not padding.
     """
     bottom = min(view.height - view.top, crop_size)
     right = min(view.width - view.left, crop_size)
     box = (0, crop_size - right, bottom, crop_size) if view.flip else (0, 0, bottom, right)
-    pixels = cv2.warpAffine(
-        image,
-        _affine_map(image.shape[0], image.shape[1], view, crop_size),
-        (crop_size, crop_size),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    pixels = np.zeros((crop_size, crop_size, 3), np.uint8)
+    _resample(image, view, pixels[box[0] : box[2], box[1] : box[3]])
     rows = _nearest(label.shape[0], view.height)[view.top :][:bottom]
     columns = _nearest(label.shape[1], view.width)[view.left :][:right]
     values = label[rows][:, columns[::-1] if view.flip else columns]
     padded = np.full((crop_size, crop_size), ignore_index, np.uint8)
     padded[box[0] : box[2], box[1] : box[3]] = values
-    return pixels.astype(np.uint8, copy=False), padded, box
+    return pixels, padded, box
+
+
+def _resample(image: Image, view: View, shown: Image) -> None:
+    """Writes a view of an image into `shown`, its (h, w, 3) part that is not padding."""
+    height, width = shown.shape[:2]
+    if image.shape[:2] == (view.height, view.width):  # at scale 1 nothing lies between pixels
+        crop = image[view.top : view.top + height, view.left : view.left + width]
+        shown[:] = crop[:, ::-1] if view.flip else crop
+        return
+    cv2.warpAffine(
+        image,
+        _affine_map(image.shape[0], image.shape[1], view, width),
+        (width, height),
+        dst=shown,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
 
 
 def _nearest(length: int, scaled: int) -> NDArray[np.int64]:
@@ -101,10 +113,10 @@ def _nearest(length: int, scaled: int) -> NDArray[np.int64]:
     return (2 * np.arange(scaled) * (length - 1) + last) // (2 * last)
 
 
-def _affine_map(height: int, width: int, view: View, crop_size: int) -> NDArray[np.float64]:
-    """(2, 3) matrix from crop (x, y) to source (x, y), corners aligned."""
+def _affine_map(height: int, width: int, view: View, shown: int) -> NDArray[np.float64]:
+    """(2, 3) matrix from (x, y) of what is shown, so many pixels wide, to (x, y) of the source."""
     ratio_x = (width - 1) / max(view.width - 1, 1)
     ratio_y = (height - 1) / max(view.height - 1, 1)
     step = -1.0 if view.flip else 1.0
-    first = view.left + (crop_size - 1 if view.flip else 0)
+    first = view.left + (shown - 1 if view.flip else 0)
     return np.array([[step * ratio_x, 0.0, first * ratio_x], [0.0, ratio_y, view.top * ratio_y]])

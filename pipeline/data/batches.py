@@ -42,7 +42,7 @@ class LabelledBatch(Batch):
     """N images with their labels.
 
     Attributes:
-        labels: (N, H, W) int64, ignore_index where padded.
+        labels: (N, H, W) uint8, ignore_index where padded.
     """
 
     labels: torch.Tensor
@@ -185,5 +185,5 @@ def _collate(items: Sequence[_Item]) -> Batch:
 
 def _collate_labelled(items: list[_LabelledItem]) -> LabelledBatch:
     batch = _collate(items)
-    labels = torch.from_numpy(np.stack([item.label for item in items])).long()
+    labels = torch.from_numpy(np.stack([item.label for item in items]))
     return LabelledBatch(batch.image_ids, batch.images, batch.boxes, labels)

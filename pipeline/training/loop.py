@@ -110,7 +110,7 @@ def train(
             network.mean,
             network.std,
         )
-        labels = batch.labels.to(device, non_blocking=True)
+        labels = batch.labels.to(device, non_blocking=True).long()  # an eighth travels
         total_weight = team.sum(recipe.total_weight(labels, ignore_index, weights))
         loss = torch.zeros((), device=device)
         for part in parts:

@@ -1,0 +1,1 @@
+"""Ours beside the peers, measured: one command each, `python -m bench.NAME`."""
