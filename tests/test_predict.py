@@ -129,7 +129,7 @@ def test_with_flips_a_mirrored_image_has_the_mirrored_labels():
     model, strategy = build(), synthetic.inference(flip=True, scales=[0.75, 1.0])
     images = torch.randn(2, 3, NOMINAL, NOMINAL)
     labels = predict(model, images, strategy)
-    assert (labels.shape, labels.dtype) == ((2, NOMINAL, NOMINAL), torch.int64)
+    assert (labels.shape, labels.dtype) == ((2, NOMINAL, NOMINAL), torch.uint8)
     assert (predict(model, images.flip(3), strategy).flip(2) != labels).sum() <= 2
     without = synthetic.inference(scales=[0.75, 1.0])
     mirrored = predict(model, images.flip(3), without).flip(2)

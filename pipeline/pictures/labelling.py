@@ -48,7 +48,7 @@ def label(
     box = torch.tensor([[0, 0, rows, columns]], device=device)
     images = normalise(pixels, box, network.mean, network.std)
     labels = predict.predict(model, images, strategy(network))
-    found = labels[0, :rows, :columns].to(torch.uint8).cpu().numpy()
+    found = labels[0, :rows, :columns].cpu().numpy()
     if found.shape == (height, width):
         return np.ascontiguousarray(found)
     enlarged = cv2.resize(found, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
