@@ -55,7 +55,8 @@ def _run(key, row, params, params_file):
         history,
     )
     predict.main(key, params_file, checkpoint, Path(row["data"]), folder)
-    evaluate.main(key, params_file, Path(row["data"]), folder, scores, curve)
+    others = (Path(f"{key}/worst_images.json"), Path(f"{key}.arrow"))
+    evaluate.main(key, params_file, Path(row["data"]), folder, scores, curve, *others)
     by_width = {point["trimap_width"]: point["miou"] for point in json.loads(curve.read_text())}
     return by_width | {None: json.loads(scores.read_text())["miou"]}
 

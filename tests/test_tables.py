@@ -111,8 +111,8 @@ def run(document):
     history = Path("history/model.jsonl")
     train.main("model", params, Path(model["data"]), start, watched, CHECKPOINT, history)
     predict.main("row", params, CHECKPOINT, data, predictions)
-    scores = (metrics / "scores.json", metrics / "trimap.json")
-    evaluate.main("row", params, data, predictions, *scores)
+    scores = [metrics / f"{name}.json" for name in ("scores", "trimap", "worst_images")]
+    evaluate.main("row", params, data, predictions, *scores, Path("counts/row.arrow"))
     multiply_adds.main(params, Path("metrics/multiply_adds.json"))
     report.main(params, paper, *map(Path, ("data", "metrics", "predictions", "report")))
 

@@ -78,6 +78,8 @@ def train(
     if device.type == "cpu":
         memory.keep_freed_pages()
     torch.use_deterministic_algorithms(device.type == "cpu")
+    # Deterministic without it: nothing here reads what it has not written. 3 % of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = True  # crops are of one size
     model = recipe.prepare(model.to(device), training)
     optimiser = recipe.build_optimiser(model, training)
