@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,7 +144,8 @@ def test_a_training_killed_within_a_save_ends_with_the_same_bytes(project, unint
     def is_saving():
         return has_states(project, 1)() and any(project.glob("scratch/*/.state-*.partial"))
 
-    assert interrupt(project, is_saving, signal.SIGKILL) == -signal.SIGKILL
+    while interrupt(project, is_saving, signal.SIGKILL) != -signal.SIGKILL:
+        shutil.rmtree(project / "scratch")  # it was done before a save was seen
     finish(project)
     assert results(project) == uninterrupted[0]
     assert not list(project.glob("scratch/*/.*.partial"))
@@ -205,7 +207,7 @@ def test_a_damaged_state_is_passed_over_for_the_one_before_and_that_is_said(
     project, uninterrupted, damage
 ):
     interrupt(project, has_states(project, 2), signal.SIGKILL)
-    newest, before = saved(project)
+    newest, before, *_ = saved(project)  # a kill may come before the oldest is removed
     newest.write_bytes(damage + newest.read_bytes()[: -100 if damage else 0])
     finish(project)
     assert f"{newest.name}: damaged (its bytes are not those that were written)" in said(project)
