@@ -241,6 +241,15 @@ def test_predictions_of_a_validation_are_shown_as_a_picture(project):
     assert picture.path == "panels/000000002.png"
 
 
+def test_a_picture_that_cannot_be_drawn_does_not_cost_the_curve(project):
+    panels = project / "panels/000000002"
+    panels.mkdir(parents=True)
+    (panels / f"{Split(project / 'data/val.arrow').image_ids[0]}.png").write_bytes(b"no picture")
+    relayed(START, [2, 1002, {"val/miou": 0.5}, str(panels)], *points(), finished(project))
+    run = one_run("train@v3")
+    assert (run.info.status, curve(run, "train/loss")) == ("FINISHED", LOSSES)
+
+
 def test_a_line_that_was_cut_off_is_left_out(project):
     relay.relay([json.dumps(START) + "\n", "[0, 1000, {"])
     assert one_run("train@v3").info.status == "KILLED"

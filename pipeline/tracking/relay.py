@@ -4,6 +4,7 @@ A store that does not answer is tried again now and then with all that has gathe
 is told once. When the training ends, or is gone, there is one last try.
 """
 
+import contextlib
 import json
 import os
 import queue
@@ -119,7 +120,8 @@ class _LiveRun:
         while panels:
             with tempfile.TemporaryDirectory() as folder:
                 picture = Path(folder) / f"{panels[0].name}.png"
-                drawing.draw_folder(Split(self.data), panels[0], picture)
+                with contextlib.suppress(ValueError, OSError):  # the curve is worth more
+                    drawing.draw_folder(Split(self.data), panels[0], picture)
                 if picture.exists():
                     self.client.log_artifact(run_id, str(picture), "panels")
             del panels[0]

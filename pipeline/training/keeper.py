@@ -20,8 +20,8 @@ from pipeline.training import states
 from pipeline.training.states import State
 from pipeline.training.team import Team
 
-# Seconds between two states; what a sudden death costs at most. A save of ResNet-101 takes about
-# one. The variable is for whoever wants it otherwise; no number depends on it.
+# Seconds between two states; what a sudden death costs at most. The variable is for whoever wants
+# it otherwise; no number depends on it.
 _SAVE_SECONDS = 300.0
 _VARIABLE = "DEEPLAB_SAVE_SECONDS"
 
