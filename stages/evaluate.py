@@ -24,6 +24,7 @@ def main(
     trimap_file: Path,
     worst_file: Path,
     counts_file: Path,
+    confusion_file: Path,
 ) -> None:
     """Reads a split and a folder of label maps, writes JSON of fractions in [0, 1], and counts."""
     evaluation = params.load(params_file, f"rows.{key}.evaluation", Evaluation)
@@ -43,6 +44,7 @@ def main(
     files.write_json(trimap_file, scores.trimap_curve(counts, within))
     files.write_json(worst_file, scores.worst_images(images, names, evaluation.worst_images))
     tally.write(counts_file, images, split.classes)
+    files.write_text(confusion_file, scores.confusion_table(counts, names))
     for warning in summary["warnings"]:
         print(f"{key}: warning: {warning}", file=sys.stderr)
 

@@ -1,11 +1,26 @@
 """Writes the report: tables, trimap curves and panels on one page, ours beside the paper's."""
 
 from pathlib import Path
+from typing import Any
 
-from pipeline import command, files, params
+import pandas as pd
+
+from pipeline import command, files, params, revision
 from pipeline.experiment import Row
-from pipeline.report import figures, markdown, page, panels, paper, results, sections, table
+from pipeline.report import (
+    comparisons,
+    figures,
+    markdown,
+    origins,
+    page,
+    panels,
+    paper,
+    results,
+    sections,
+    table,
+)
 from pipeline.report.config import Report
+from pipeline.report.results import WorstImage
 from pipeline.splits import Split
 
 
@@ -13,6 +28,8 @@ def main(
     params_file: Path,
     paper_file: Path,
     data_folder: Path,
+    checkpoints: Path,
+    counts: Path,
     metrics_folder: Path,
     predictions_folder: Path,
     out: Path,
@@ -23,17 +40,42 @@ def main(
     """
     report = params.load(params_file, "report", Report)
     rows = params.load(params_file, "rows", dict[str, Row])
+    networks = params.load(params_file, "imports", dict[str, dict[str, Any]])
+    networks |= params.load(params_file, "models", dict[str, dict[str, Any]])
     published = paper.load(paper_file)
+    costs = results.read_costs(metrics_folder / "multiply_adds.json")
     ours = [
-        results.read(key, row.desc, row.data, row.paper, published, metrics_folder / key)
+        results.read(
+            key, row.desc, row.data, row.paper, published, metrics_folder / key, costs.get(key)
+        )
         for key, row in rows.items()
     ]
-    contents = sections.build(ours, published, report.panels)
+    worst = {
+        key: results.read_json(metrics_folder / key / "worst_images.json", list[WorstImage])
+        for key in rows
+    }
+    entries = {key: row.model_dump(mode="json") for key, row in rows.items()}
+    evidence = sections.Evidence(
+        comparisons=comparisons.read(metrics_folder / "comparisons.json"),
+        worst=worst,
+        origins=origins.read(entries, networks, checkpoints, data_folder),
+        revision=revision.head(data_folder.absolute().parent),
+    )
+    contents = sections.build(ours, published, report.panels, evidence)
     with files.atomic_folder(out) as folder:
-        for key, row in rows.items():
-            split = Split(data_folder.parent / row.data)
-            chosen = panels.read(split, predictions_folder / key, report.panels)
-            panels.draw(chosen, split.classes, folder / sections.panel_picture(key))
+        for result in ours:
+            split = Split(data_folder.parent / result.data)
+            predictions = predictions_folder / result.key
+            chosen = panels.read(split, predictions, report.panels)
+            panels.draw(chosen, split.classes, folder / sections.panel_picture(result.key))
+            ids = [image.image_id for image in worst[result.key][: report.panels]]
+            chosen = panels.read_images(split, predictions, ids)
+            panels.draw(chosen, split.classes, folder / sections.worst_picture(result.key))
+            figures.confusion_matrix(
+                pd.read_csv(counts / f"{result.key}.confusion.csv"),
+                list(result.scores.iou_per_class),
+                folder / sections.confusion_picture(result.key),
+            )
         figures.trimap_curves(ours, folder / sections.TRIMAP_PICTURE)
         figures.iou_bars(ours, folder / sections.IOU_PICTURE)
         table.write(table.frame(ours, published), folder)

@@ -28,6 +28,7 @@ LEVELS = [
         "parallel",
         "params",
         "pixels",
+        "revision",
         "sources",
         "splits",
         "summary",

@@ -55,7 +55,7 @@ def _run(key, row, params, params_file):
         history,
     )
     predict.main(key, params_file, checkpoint, Path(row["data"]), folder)
-    others = (Path(f"{key}/worst_images.json"), Path(f"{key}.arrow"))
+    others = [Path(key, name) for name in ("worst_images.json", "counts.arrow", "confusion.csv")]
     evaluate.main(key, params_file, Path(row["data"]), folder, scores, curve, *others)
     by_width = {point["trimap_width"]: point["miou"] for point in json.loads(curve.read_text())}
     return by_width | {None: json.loads(scores.read_text())["miou"]}

@@ -14,10 +14,24 @@ from PIL import Image
 from pipeline import label_map, params, splits
 from pipeline.classes import Classes
 from pipeline.experiment import Row
-from pipeline.report import claims, figures, markdown, page, panels, sections, table
+from pipeline.report import (
+    claims,
+    comparisons,
+    figures,
+    markdown,
+    page,
+    panels,
+    sections,
+    table,
+    verdicts,
+)
 from pipeline.report import paper as paper_yaml
-from pipeline.report.paper import Paper, Published, TrimapGain, counterpart
+from pipeline.report.comparisons import Comparison
+from pipeline.report.origins import Origin
+from pipeline.report.paper import Claim, Paper, Published, TrimapGain, counterpart
 from pipeline.report.results import Result, Scores, TrimapPoint, read
+from pipeline.report.sections import Evidence
+from pipeline.revision import Revision
 
 ROOT = Path(__file__).parents[1]
 CLASSES = Classes(("background", "cat & <dog>"), ((0, 0, 0), (255, 0, 0)), 255)
@@ -25,6 +39,19 @@ CLASSES = Classes(("background", "cat & <dog>"), ((0, 0, 0), (255, 0, 0)), 255)
 PAPER = Paper(
     datasets={"VOC 2012 val": 1449},
     figure5={"ResNet-101": TrimapGain(decoder="dec", bilinear="bil", gain=4.8)},
+    claims={
+        "decoder": Claim(
+            section="Sec. 4.2", text="The decoder gains.", row="dec", over="bil", expected="gain"
+        ),
+        "zoo": Claim(
+            section="Sec. 4.3",
+            text="Cost gains nothing.",
+            row="cost",
+            over="bil",
+            expected="no gain",
+        ),
+    },
+    tables={2: "Decoders", 3: "Strategies", 5: "Costs"},
     rows={
         "dec": Published(table=3, backbone="ResNet-101", dataset="VOC 2012 val", miou=78.85),
         "bil": Published(table=3, backbone="ResNet-101", dataset="VOC 2012 val", miou=77.21),
@@ -63,7 +90,7 @@ def curve(*mious):
 
 def result(key="ours", *, paper_keys=(), trimap=(), data="val.arrow", **kwargs):
     published = counterpart(PAPER, key, paper_keys)
-    return Result(key, f"about {key}", data, published, scores(**kwargs), list(trimap))
+    return Result(key, f"about {key}", data, published, scores(**kwargs), list(trimap), 12.3)
 
 
 def pair(near_decoder=0.5, near_bilinear=0.4):
@@ -71,6 +98,24 @@ def pair(near_decoder=0.5, near_bilinear=0.4):
         result("v3plus", paper_keys=["dec"], miou=0.62, trimap=curve(near_decoder, 0.6)),
         result("v3", paper_keys=["bil"], miou=0.6, trimap=curve(near_bilinear, 0.55)),
     ]
+
+
+def evidence(compared=()):
+    origin = Origin("v3", "checkpoints/v3.safetensors", "ab" * 16, "data/val.arrow", "cd" * 16, "")
+    return Evidence(list(compared), {}, [origin], Revision("f" * 40, is_clean=False))
+
+
+def compared(row, over, miou, low, high):
+    return Comparison(
+        row=row,
+        over=over,
+        miou=miou,
+        low=low,
+        high=high,
+        trimap_miou=miou,
+        trimap_low=low,
+        trimap_high=high,
+    )
 
 
 def small_split(folder, num_images=2, classes=CLASSES):
@@ -96,9 +141,9 @@ def published():
     return paper_yaml.load(ROOT / "paper.yaml")
 
 
-def test_paper_yaml_has_every_row_of_tables_1_2_3_5_and_7_and_of_the_model_zoo(published):
+def test_paper_yaml_has_every_row_of_tables_1_2_3_5_6_and_7_and_of_the_model_zoo(published):
     counts = Counter(row.table for row in published.rows.values())
-    assert counts == {1: 5, 2: 6, 3: 14, 5: 24, 7: 5, "zoo": 10}
+    assert counts == {1: 5, 2: 6, 3: 14, 5: 24, 6: 4, 7: 6, "zoo": 10}
 
 
 def test_a_key_of_paper_yaml_says_its_table_and_backbone(published):
@@ -166,7 +211,7 @@ def test_rows_name_published_rows_that_exist(file, published):
 
 
 def test_an_unknown_published_row_is_refused_and_the_nearest_named(published):
-    with pytest.raises(ValueError, match=r"rows\.x\.paper: .* 64 rows .*: table3_resnet101_os16-"):
+    with pytest.raises(ValueError, match=r"rows\.x\.paper: .* 69 rows .*: table3_resnet101_os16-"):
         paper_yaml.find(published, "x", "table3_resnet101_os16-eval16-deocder")
 
 
@@ -223,13 +268,17 @@ def test_multiply_adds_come_from_whichever_published_row_has_them():
         (("rows", "a", "dataset"), "ADE20K", r"rows\.a\.dataset: 'ADE20K' is not one of datasets"),
         (("rows", "a", "table"), "zoological", r"rows\.a\.table: Input should be 'zoo'"),
         (("rows", "a", "multiply_adds_corrected"), 1.0, r"rows\.a: .* no multiply_adds to correct"),
+        (("claims", "c", "over"), "b", r"claims\.c: 'b' is not one of rows"),
+        (("rows", "a", "table"), 4, r"rows\.a\.table: 4 is not one of tables"),
         (("figure5", "X", "bilinear"), "b", r"figure5\.X: 'b' is not one of rows"),
     ],
 )
 def test_a_mistake_in_paper_yaml_is_named(tmp_path, place, value, message):
     row = {"table": 3, "backbone": "X", "dataset": "V", "miou": 78.0}
     figure5 = {"X": {"decoder": "a", "bilinear": "a", "gain": 1.0}}
+    claim = {"section": "4", "text": "A.", "row": "a", "over": "a", "expected": "gain"}
     document = {"datasets": {"V": 2}, "figure5": figure5, "rows": {"a": row}}
+    document |= {"claims": {"c": claim}, "tables": {3: "Strategies"}}
     document[place[0]][place[1]][place[2]] = value
     (tmp_path / "paper.yaml").write_text(yaml.safe_dump(document))
     with pytest.raises(ValueError, match=message):
@@ -242,7 +291,7 @@ def test_a_mistake_in_paper_yaml_is_named(tmp_path, place, value, message):
 def test_metrics_files_are_read_back_as_written(tmp_path):
     (tmp_path / "scores.json").write_text(scores(absent_classes=["cat"]).model_dump_json())
     (tmp_path / "trimap.json").write_text(json.dumps([p.model_dump() for p in curve(0.25)]))
-    found = read("ours", "about ours", "val.arrow", ["dec"], PAPER, tmp_path)
+    found = read("ours", "about ours", "val.arrow", ["dec"], PAPER, tmp_path, 12.3)
     assert found == result(paper_keys=["dec"], trimap=curve(0.25), absent_classes=["cat"])
 
 
@@ -257,7 +306,7 @@ def test_metrics_files_are_read_back_as_written(tmp_path):
 def test_a_metrics_file_that_is_none_is_refused(tmp_path, text, message):
     (tmp_path / "scores.json").write_text(text)
     with pytest.raises(ValueError, match=message):
-        read("ours", "", "val.arrow", [], PAPER, tmp_path)
+        read("ours", "", "val.arrow", [], PAPER, tmp_path, None)
 
 
 # table
@@ -293,10 +342,10 @@ def test_a_trimap_that_no_row_has_is_no_column():
 def test_the_text_table_is_aligned():
     text = table.as_text(table.frame([result("a", paper_keys=["dec"]), result("bcd")], PAPER))
     assert text.splitlines() == [
-        "row   mIoU  pixel acc.  paper mIoU  paper's row",
-        "---  -----  ----------  ----------  ---------------------------------",
-        "a    50.00       90.00       78.85  ResNet-101, VOC 2012 val, Table 3",
-        "bcd  50.00       90.00           -  -",
+        "row   mIoU  95 % interval  pixel acc.  paper mIoU  paper's row",
+        "---  -----  -------------  ----------  ----------  ---------------------------------",
+        "a    50.00   0.0 to 100.0       90.00       78.85  ResNet-101, VOC 2012 val, Table 3",
+        "bcd  50.00   0.0 to 100.0       90.00           -  -",
     ]
 
 
@@ -313,9 +362,9 @@ def test_all_published_rows_that_a_row_answers_are_named():
 def test_the_paper_has_no_column_where_no_row_has_a_counterpart(tmp_path):
     text = table.as_text(table.frame([result("a")], PAPER))
     assert text.splitlines() == [
-        "row   mIoU  pixel acc.",
-        "---  -----  ----------",
-        "a    50.00       90.00",
+        "row   mIoU  95 % interval  pixel acc.",
+        "---  -----  -------------  ----------",
+        "a    50.00   0.0 to 100.0       90.00",
     ]
     for document in rendered([result("a")], tmp_path):
         assert "paper mIoU" not in document
@@ -374,8 +423,48 @@ def test_a_width_that_a_curve_lacks_has_no_gain():
     [(0.5, "The direction is the paper's"), (0.41, "not the paper's"), (0.3, "not the paper's")],
 )
 def test_the_verdict_follows_the_numbers(near_decoder, verdict):
-    boundaries = sections.build(pair(near_decoder), PAPER, 0)[1]
+    boundaries = sections.build(pair(near_decoder), PAPER, 0, evidence())[2]
     assert verdict in boundaries.paragraphs[0]
+
+
+# what the paper claims
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        ((0.01, 0.03), "holds"),
+        ((-0.01, 0.05), "direction only: not significant on this data"),
+        ((-0.05, 0.01), "not seen: no gain on this data"),
+        ((-0.03, -0.01), "does not hold: loses"),
+    ],
+)
+def test_a_claimed_gain_holds_where_the_interval_is_above_zero(bounds, words):
+    found = [compared("v3plus", "v3", sum(bounds) / 2, *bounds)]
+    verdict, other = verdicts.find(pair(), found, PAPER)
+    assert (verdict.words, verdict.row, verdict.over) == (words, "v3plus", "v3")
+    assert verdict.paper_gain == pytest.approx(78.85 - 77.21)
+    assert (other.words, other.gain) == ("not run", None)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words", "holds"),
+    [
+        ((0.01, 0.03), "does not hold: gains", False),
+        ((-0.01, 0.05), "holds: no significant gain", True),
+        ((-0.03, -0.01), "holds: loses", True),
+    ],
+)
+def test_a_claim_of_no_gain_holds_where_the_interval_reaches_zero(bounds, words, holds):
+    rows = [result("dear", paper_keys=["cost"]), result("v3", paper_keys=["bil"])]
+    found = [compared("v3", "dear", -sum(bounds) / 2, -bounds[1], -bounds[0])]  # the other way
+    verdict = verdicts.find(rows, found, PAPER)[1]
+    assert (verdict.words, verdict.holds) == (words, holds)
+
+
+def test_rows_that_were_not_scored_alike_have_no_gain():
+    assert comparisons.gain([], "v3plus", "v3") is None
+    assert not [v for v in verdicts.find(pair(), [], PAPER) if v.gain]
 
 
 # figures
@@ -477,21 +566,58 @@ def test_a_prediction_of_another_size_is_named(tmp_path):
 # the page and its Markdown
 
 
-def rendered(rows, tmp_path, num_panels=0, title="Title", note="Note."):
+def rendered(rows, tmp_path, num_panels=0, title="Title", note="Note.", compared=()):
+    for row in rows:
+        table_of = pd.DataFrame({"label": ["a"], "prediction": ["a"], "pixels": [1]})
+        picture = tmp_path / sections.confusion_picture(row.key)
+        figures.confusion_matrix(table_of, ["a"], picture)
     figures.trimap_curves(rows, tmp_path / sections.TRIMAP_PICTURE)
     figures.iou_bars(rows, tmp_path / sections.IOU_PICTURE)
-    contents = sections.build(rows, PAPER, num_panels)
+    contents = sections.build(rows, PAPER, num_panels, evidence(compared))
     return page.render(title, note, contents, tmp_path), markdown.render(title, note, contents)
 
 
 def test_the_page_needs_no_other_file(tmp_path):
     html, _ = rendered(pair(), tmp_path)
-    assert re.findall(r"""(?:src|srcset|url|@import)\s*[=(]\s*["']?(.{15})""", html) == [
-        "data:image/png;",
-        "data:image/png;",
-    ]
+    assert (
+        re.findall(r"""(?:src|srcset|url|@import)\s*[=(]\s*["']?(.{15})""", html)
+        == [
+            "data:image/png;",
+        ]
+        * 4
+    )  # curves, bars, two confusion matrices
     assert "<link" not in html
     assert "<script" not in html
+
+
+def test_published_rows_that_were_not_run_stand_back(tmp_path):
+    html, text = rendered(pair(), tmp_path)
+    section = html[html.index("<h2>Table 3: Strategies") :]
+    assert section.index("v3plus") < section.index("</section>")
+    assert "<h2>Tables not run here</h2>" in html
+    assert '<tr class="muted"><th scope="row">other cost' in html
+    assert "| *other cost<br>VOC 2012 val* |" in text
+
+
+def test_a_table_has_ours_beside_the_papers_and_what_it_costs(tmp_path):
+    rows = [result("ours", paper_keys=["cost"], miou=0.7785, num_images=1449)]
+    _, text = rendered(rows, tmp_path)
+    line = next(line for line in text.splitlines() if line.startswith("| cost<br>"))
+    assert line.split(" | ")[1:-1] == ["78.85", "77.85", "0.0 to 100.0", "-1.00", "101.28", "12.30"]
+
+
+def test_the_page_says_where_its_numbers_come_from(tmp_path):
+    for document in rendered(pair(), tmp_path):
+        assert f"git commit {'f' * 40}, with uncommitted changes" in document
+        assert "ab" * 16 in document
+
+
+def test_pairs_are_told_apart_or_not(tmp_path):
+    pairs = [compared("v3plus", "v3", 0.02, 0.01, 0.03), compared("v3", "other", 0.01, -0.01, 0.03)]
+    for document in rendered(pair(), tmp_path, compared=pairs):
+        told = document[document.index("Rows compared in pairs") :]
+        assert told.index("+2.00 (+1.00 to +3.00)") < told.index("+1.00 (-1.00 to +3.00)")
+        assert "not told apart by this data" in told
 
 
 def test_names_are_escaped(tmp_path):
@@ -544,10 +670,13 @@ def test_absent_classes_are_named(tmp_path):
 def test_warnings_stand_above_all_numbers(tmp_path):
     rows = [result("a", warnings=["Never predicted: <cat>."]), result("b")]
     html, text = rendered(rows, tmp_path)
-    assert '<section class="warning">\n<h2>Warnings</h2>\n<p>a: Never predicted: &lt;cat' in html
+    assert (
+        '<section class="warning" id="part-1">\n<h2>Warnings</h2>\n<p>a: Never predicted: &lt;cat'
+        in html
+    )
     for document in (html, text):
         assert document.index("Warnings") < document.index("Results")
-        assert "b:" not in document
+        assert "b: Never" not in document
 
 
 def test_without_warnings_there_is_no_such_section(tmp_path):
@@ -561,7 +690,7 @@ def test_markdown_links_only_to_pictures_that_exist(tmp_path):
     (tmp_path / "panels" / "no_void.png").write_bytes(b"")
     _, text = rendered(rows, tmp_path, num_panels=1)
     links = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
-    assert links == ["iou_per_class.png", "panels/no_void.png"]
+    assert links == ["panels/no_void.png", "iou_per_class.png", "confusion/no_void.png"]
     assert all((tmp_path / link).exists() for link in links)
 
 

@@ -2,13 +2,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
 
 from pipeline import label_map, splits, voc
 from pipeline.evaluation import tally
-from stages import evaluate, report
+from stages import compare, evaluate, report
 
 ROOT = Path(__file__).parents[1]
 VOID = voc.CLASSES.ignore_index
@@ -83,14 +84,30 @@ def run_evaluate(key="a"):
         Path("metrics", key, "trimap.json"),
         Path("metrics", key, "worst_images.json"),
         Path("counts", f"{key}.arrow"),
+        Path("counts", f"{key}.confusion.csv"),
     )
 
 
 def run_report():
+    params_file = Path("params.yaml")
+    compare.main(params_file, Path("counts"), Path("metrics/comparisons.json"))
+    rows = yaml.safe_load(params_file.read_text())["rows"]
+    costs = {key: {"authors_multiply_adds": 1.5e9} for key in rows}
+    Path("metrics/multiply_adds.json").write_text(json.dumps(costs))
+    for row in rows.values():
+        checkpoint = Path("checkpoints", f"{row['model']}.safetensors")
+        checkpoint.parent.mkdir(exist_ok=True)
+        checkpoint.write_text(row["model"])
+    report_alone()
+
+
+def report_alone():
     report.main(
         Path("params.yaml"),
         ROOT / "paper.yaml",
         Path("data"),
+        Path("checkpoints"),
+        Path("counts"),
         Path("metrics"),
         Path("predictions"),
         Path("report"),
@@ -262,6 +279,53 @@ def test_evaluate_names_a_row_that_is_not_there(project):
         run_evaluate("b")
 
 
+def test_the_confusion_matrix_is_there_for_pandas(project):
+    run_evaluate()
+    table = pd.read_csv("counts/a.confusion.csv").set_index(["label", "prediction"])["pixels"]
+    # Void is not counted: 4 of 6 pixels are found and 2 are not, of the first; 3 + 1 and 1.
+    assert table.to_dict() == {
+        ("background", "background"): 6,
+        ("background", "cat"): 1,
+        ("cat", "background"): 1,
+        ("cat", "cat"): 3,
+        ("dog", "background"): 1,
+        ("dog", "dog"): 1,
+    }
+
+
+# compare
+
+
+def test_rows_of_one_set_are_compared_and_others_are_not(project):
+    row = project["rows"]["a"]
+    euclidean = row | {"evaluation": EVALUATION | {"trimap_band": "euclidean"}}
+    set_rows(project, {"a": row, "b": row, "c": euclidean})
+    for key in ("a", "b", "c"):
+        predictions = PREDICTIONS if key == "a" else LABELS
+        write_predictions(Path("predictions", key), without_void(predictions))
+        run_evaluate(key)
+    compare.main(Path("params.yaml"), Path("counts"), Path("comparisons.json"))
+    (found,) = read_json("comparisons.json")
+    assert (found["row"], found["over"]) == ("a", "b")
+    # b is right everywhere; a has (6/9 + 3/5 + 1/2) / 3.
+    assert found["miou"] == pytest.approx((6 / 9 + 3 / 5 + 1 / 2) / 3 - 1)
+    assert found["low"] <= found["miou"] <= found["high"] < 0
+    assert found["trimap_low"] <= found["trimap_miou"] <= found["trimap_high"]
+
+
+def without_void(planes):
+    return {
+        image_id: [[0 if value == VOID else value for value in line] for line in lines]
+        for image_id, lines in planes.items()
+    }
+
+
+def test_a_row_alone_has_nothing_to_be_compared_with(project):
+    run_evaluate()
+    compare.main(Path("params.yaml"), Path("counts"), Path("comparisons.json"))
+    assert read_json("comparisons.json") == []
+
+
 # report
 
 
@@ -269,7 +333,8 @@ def test_report_writes_the_page_and_what_it_is_made_of(project):
     run_evaluate()
     run_report()
     written = {p.relative_to("report").as_posix() for p in Path("report").rglob("*.*")}
-    pictures = {"trimap.png", "iou_per_class.png", "panels/a.png"}
+    pictures = {f"{name}/a.png" for name in ("panels", "worst", "confusion")}
+    pictures |= {"trimap.png", "iou_per_class.png"}
     assert written == {"index.html", "report.md", "table.csv", "table.txt", *pictures}
     assert "58.89" in Path("report/table.txt").read_text()  # (6/9 + 3/5 + 1/2) / 3
 
@@ -308,12 +373,14 @@ def test_report_of_an_unknown_published_row_leaves_the_old_report(project):
     run_evaluate()
     run_report()
     set_rows(project, {"a": project["rows"]["a"] | {"paper": ["table9"]}})
-    with pytest.raises(ValueError, match=r"rows\.a\.paper: 'table9' is not one of the 64 rows"):
+    with pytest.raises(ValueError, match=r"rows\.a\.paper: 'table9' is not one of the 69 rows"):
         run_report()
     assert Path("report/index.html").exists()
 
 
 def test_report_of_a_row_that_was_not_scored_is_an_error(project):
+    Path("metrics").mkdir()
+    Path("metrics/multiply_adds.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=r"metrics/a/scores\.json"):
-        run_report()
+        report_alone()
     assert not Path("report").exists()

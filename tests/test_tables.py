@@ -18,7 +18,18 @@ from pipeline import label_map, pixels, splits
 from pipeline.model import checkpoints
 from pipeline.originals import miniature, packed
 from pipeline.splits import Split
-from stages import check, cityscapes, evaluate, fetch, multiply_adds, predict, report, train, voc
+from stages import (
+    check,
+    cityscapes,
+    compare,
+    evaluate,
+    fetch,
+    multiply_adds,
+    predict,
+    report,
+    train,
+    voc,
+)
 
 ROOT = Path(__file__).parents[1]
 # The smallest that all six scales fit at output_stride 16, and 32 at scale 1.
@@ -112,9 +123,12 @@ def run(document):
     train.main("model", params, Path(model["data"]), start, watched, CHECKPOINT, history)
     predict.main("row", params, CHECKPOINT, data, predictions)
     scores = [metrics / f"{name}.json" for name in ("scores", "trimap", "worst_images")]
-    evaluate.main("row", params, data, predictions, *scores, Path("counts/row.arrow"))
+    counts = [Path("counts/row.arrow"), Path("counts/row.confusion.csv")]
+    evaluate.main("row", params, data, predictions, *scores, *counts)
+    compare.main(params, Path("counts"), Path("metrics/comparisons.json"))
     multiply_adds.main(params, Path("metrics/multiply_adds.json"))
-    report.main(params, paper, *map(Path, ("data", "metrics", "predictions", "report")))
+    folders = ("data", "checkpoints", "counts", "metrics", "predictions", "report")
+    report.main(params, paper, *map(Path, folders))
 
 
 def assert_results(document, miou):
@@ -133,6 +147,7 @@ def assert_results(document, miou):
     table = Path("report/table.txt").read_text()
     assert f" {miou} " in table
     assert table.splitlines()[-1].startswith("row ")
+    assert json.loads(Path("metrics/comparisons.json").read_text()) == []
     assert Path("report/index.html").stat().st_size > 10_000
 
 

@@ -10,8 +10,9 @@ What this tells nothing of is another training of the same network: its seed mov
 Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13: percentile interval.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,20 +81,48 @@ def differences(tally: Tally, other: Tally, *, resamples: int, seed: int) -> lis
     Raises:
         ValueError: not the same images, labels or trimaps.
     """
+    ((_, _, found),) = paired({"": tally, " ": other}, resamples=resamples, seed=seed)
+    return found
+
+
+def paired(
+    tallies: Mapping[str, Tally], *, resamples: int, seed: int
+) -> Iterator[tuple[str, str, list[Difference]]]:
+    """Compares rows two by two, each drawn once: yields (key, other key, key's minus other's).
+
+    Args:
+        tallies: by key of the row; all of the same images.
+        resamples: number of draws; each is evaluated for all rows.
+        seed: of the draws.
+
+    Yields:
+        Every pair once, in the order of the rows; D + 1 differences, see `differences`.
+
+    Raises:
+        ValueError: not the same images, labels or trimaps.
+    """
+    drawn = {
+        key: (_mious(tally), np.concatenate(list(_drawn_mious(tally, resamples, seed))))
+        for key, tally in tallies.items()
+    }
+    for key, other in combinations(tallies, 2):
+        _require_comparable(tallies[key], tallies[other])
+        (mious, draws), (other_mious, other_draws) = drawn[key], drawn[other]
+        found = (mious - other_mious).tolist()
+        bounds = _bounds(draws - other_draws)
+        yield (
+            key,
+            other,
+            [Difference(miou, low, high) for miou, (low, high) in zip(found, bounds, strict=True)],
+        )
+
+
+def _require_comparable(tally: Tally, other: Tally) -> None:
     if tally.image_ids != other.image_ids or not np.array_equal(tally.labelled, other.labelled):
         raise ValueError(
             f"{len(tally.image_ids)} and {len(other.image_ids)} images cannot be compared in "
             f"pairs: images, labels or trimaps are not the same"
         )
-    pairs = zip(
-        _drawn_mious(tally, resamples, seed), _drawn_mious(other, resamples, seed), strict=True
-    )
-    drawn = np.concatenate([one - another for one, another in pairs])
-    found = _mious(tally) - _mious(other)
-    return [
-        Difference(miou, low, high)
-        for miou, (low, high) in zip(found.tolist(), _bounds(drawn), strict=True)
-    ]
 
 
 def _mious(tally: Tally) -> Scores:

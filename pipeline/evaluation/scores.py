@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pipeline.evaluation import bootstrap, confusion, tally, trimap
 from pipeline.evaluation.bootstrap import Interval
@@ -90,6 +91,24 @@ def summary(
         "absent_classes": [name for name, value in iou.items() if np.isnan(value)],
         "warnings": warnings(matrix, class_names, evaluation),
     }
+
+
+def confusion_table(counts: Counts, class_names: Sequence[str]) -> str:
+    """The confusion matrix over all scored pixels as CSV: a line for each pair that occurs.
+
+    Args:
+        counts: (D + 1, K, K) pixel counts by trimap.
+        class_names: K names.
+
+    Returns:
+        Columns label, prediction, pixels.
+    """
+    matrix = trimap.whole(counts)
+    label, prediction = np.nonzero(matrix)
+    names = np.array(class_names, dtype=object)
+    columns = {"label": names[label], "prediction": names[prediction]}
+    table = pd.DataFrame(columns | {"pixels": matrix[label, prediction]})
+    return table.to_csv(index=False)
 
 
 def worst_images(

@@ -50,6 +50,20 @@ class Tally:
         """D."""
         return int(self.hits.shape[1]) - 1
 
+    def up_to(self, max_trimap_width: int) -> "Tally":
+        """The same counts with fewer trimaps: pixels in none of those are in none."""
+        kept = [
+            np.concatenate(
+                [
+                    counts[:, :max_trimap_width],
+                    counts[:, max_trimap_width:].sum(axis=1, keepdims=True),
+                ],
+                axis=1,
+            )
+            for counts in (getattr(self, name) for name in _COUNTS)
+        ]
+        return Tally(self.image_ids, *kept)
+
     def whole(self) -> tuple[Counts, Counts]:
         """Intersection and union over all scored pixels, (N, K) each."""
         hits = self.hits.sum(axis=1)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -39,6 +41,9 @@ _STYLE = {
     "savefig.dpi": 170.0,
 }
 
+_MAX_BANDS = 4
+_MAX_WRITTEN = 25  # classes, beyond which a confusion matrix has colours alone
+
 # Inches.
 _WIDTH = 6.4
 _LEGEND_LINE = 0.21
@@ -63,7 +68,10 @@ def place(drawn: Figure, left: float, top: float, width: float, height: float) -
 
 
 def trimap_curves(results: Sequence[Result], path: Path) -> None:
-    """Draws mIoU over trimap width, a curve for each row that has one (Fig. 5), if any has."""
+    """Draws mIoU over trimap width, a curve for each row that has one (Fig. 5), if any has.
+
+    A few curves have their 95 % intervals behind them; of many these would hide the curves.
+    """
     curves = [result for result in results if result.trimap]
     if not curves:
         return
@@ -80,6 +88,15 @@ def trimap_curves(results: Sequence[Result], path: Path) -> None:
                 linewidth=_LINE_WIDTHS[index // looks % len(_LINE_WIDTHS)],
                 marker="o" if len(result.trimap) == 1 else "",
             )
+            if len(curves) <= _MAX_BANDS:
+                axes.fill_between(
+                    [point.trimap_width for point in result.trimap],
+                    [100 * point.miou_low for point in result.trimap],
+                    [100 * point.miou_high for point in result.trimap],
+                    color=_COLOURS[index % len(_COLOURS)],
+                    alpha=0.15,
+                    linewidth=0,
+                )
         axes.set_xlim(left=0)
         axes.set_xlabel("trimap width, pixels from void")
         axes.set_ylabel("mIoU, %")
@@ -120,6 +137,36 @@ def iou_bars(results: Sequence[Result], path: Path) -> None:
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
         _legend(drawn, handles, results)
+
+
+def confusion_matrix(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
+    """Draws where the pixels of each class went, in percent of its pixels in the label.
+
+    Args:
+        table: columns label, prediction and pixels, see `evaluation.scores.confusion_table`.
+        names: of the classes that occur, in their order.
+        path: of the picture.
+    """
+    square = table.pivot_table("pixels", "label", "prediction", aggfunc="sum", fill_value=0)
+    counts = square.reindex(index=list(names), columns=list(names), fill_value=0).to_numpy(float)
+    shares = 100 * counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    side = min(_WIDTH - 1.8, 0.42 * len(names) + 0.6)
+    font = min(9.0, 100 * side / (len(names) + 2))
+    with figure(path, _WIDTH, side + 1.5) as drawn:
+        axes = place(drawn, 1.65, 0.1, side, side)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+        axes.grid(visible=False)
+        shown = [shorten(name, _NAME_LENGTH) for name in names]
+        axes.set_xticks(range(len(names)), shown, rotation=90, fontsize=font)
+        axes.set_yticks(range(len(names)), shown, fontsize=font)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        if len(names) <= _MAX_WRITTEN:
+            for (row, column), share in np.ndenumerate(shares):
+                if share >= 1:  # under one percent is nothing to read
+                    colour = "white" if share > 50 else _INK
+                    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 0.8 * font}
+                    axes.text(column, row, f"{share:.0f}", color=colour, **look)
 
 
 def class_names(results: Sequence[Result]) -> list[str]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 
-from pipeline.report.sections import Grid, Picture, Section
+from pipeline.report.parts import Grid, Picture, Section
 
 _SYNTAX = re.compile(r"([\\`*\[\]|])")
 
@@ -26,6 +26,8 @@ def _grid(grid: Grid) -> str:
     num_numbers = len(grid.header) - 1 - grid.num_text_columns
     rule = [":--", *["--:"] * num_numbers, *[":--"] * grid.num_text_columns]
     cells = [[_plain(c).replace("\n", "<br>") for c in line] for line in (grid.header, *grid.lines)]
+    for index in grid.muted:
+        cells[index + 1] = [f"*{cell}*" for cell in cells[index + 1]]
     return "\n".join(f"| {' | '.join(line)} |" for line in (cells[0], rule, *cells[1:]))
 
 

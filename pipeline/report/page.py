@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from pipeline.report.sections import Grid, Picture, Section
+from pipeline.report.parts import Grid, Picture, Section
 
 _STYLE_FILE = Path(__file__).with_name("page.css")
 
@@ -25,7 +25,13 @@ def render(title: str, note: str, sections: Sequence[Section], folder: Path) -> 
     Returns:
         HTML.
     """
-    body = "\n".join(_section(section, folder) for section in sections)
+    body = "\n".join(
+        _section(section, folder, place) for place, section in enumerate(sections, start=1)
+    )
+    links = "".join(
+        f'<li><a href="#part-{place}">{escape(section.title)}</a></li>'
+        for place, section in enumerate(sections, start=1)
+    )
     warning = f'<p class="note">{escape(note)}</p>' if note else ""
     return f"""<!doctype html>
 <html lang="en">
@@ -42,6 +48,7 @@ def render(title: str, note: str, sections: Sequence[Section], folder: Path) -> 
 <a href="https://arxiv.org/abs/1802.02611">arXiv:1802.02611</a></p>
 <h1>{escape(title)}</h1>
 {warning}
+<nav aria-label="Contents"><ul>{links}</ul></nav>
 {body}
 <footer>The same numbers are in table.csv, and as text in table.txt and report.md, beside this
 page. Every one of them was computed by a stage of dvc.yaml: <code>dvc dag</code> shows from
@@ -52,18 +59,22 @@ what.</footer>
 """
 
 
-def _section(section: Section, folder: Path) -> str:
-    parts = [
+def _section(section: Section, folder: Path, place: int) -> str:
+    told = [
         f"<h2>{escape(section.title)}</h2>",
         *(f"<p>{escape(paragraph)}</p>" for paragraph in section.paragraphs),
+    ]
+    shown = [
         *(_grid(grid) for grid in section.grids),
         *(
             _picture(picture, folder, unfolded=index < _NUM_UNFOLDED)
             for index, picture in enumerate(section.pictures)
         ),
     ]
+    if section.is_folded:
+        shown = ["<details><summary>Show</summary>", *shown, "</details>"]
     look = ' class="warning"' if section.is_warning else ""
-    return f"<section{look}>\n" + "\n".join(parts) + "\n</section>"
+    return f'<section{look} id="part-{place}">\n' + "\n".join([*told, *shown]) + "\n</section>"
 
 
 def _grid(grid: Grid) -> str:
@@ -74,14 +85,16 @@ def _grid(grid: Grid) -> str:
         for title, look in zip(grid.header, looks, strict=True)
     ]
     lines = []
-    for name, *values in grid.lines:
+    for index, (name, *values) in enumerate(grid.lines):
         cells = [
             f'<td{look} data-column="{escape(title)}"><span>{_two_lines(value)}</span></td>'
             for value, title, look in zip(values, grid.header[1:], looks[1:], strict=True)
         ]
-        lines.append(f'<tr><th scope="row">{_two_lines(name)}</th>{"".join(cells)}</tr>')
+        muted = ' class="muted"' if index in grid.muted else ""
+        lines.append(f'<tr{muted}><th scope="row">{_two_lines(name)}</th>{"".join(cells)}</tr>')
     head, body = "".join(titles), "\n".join(lines)
-    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    return f'<div class="wide">{table}</div>'
 
 
 def _picture(picture: Picture, folder: Path, *, unfolded: bool) -> str:

@@ -51,6 +51,12 @@ def read(split: Split, predictions: Path, num_panels: int) -> list[Panel]:
     return [_read_one(split, index, predictions) for index in splits.spread(len(split), num_panels)]
 
 
+def read_images(split: Split, predictions: Path, image_ids: Sequence[str]) -> list[Panel]:
+    """Reads these images of a split and their predicted label maps, in this order."""
+    places = {image_id: index for index, image_id in enumerate(split.image_ids)}
+    return [_read_one(split, places[image_id], predictions) for image_id in image_ids]
+
+
 def draw_folder(split: Split, predictions: Path, path: Path) -> None:
     """Draws the images of a split that a folder has predictions of, in the split's order."""
     predicted = {file.stem for file in predictions.glob("*.png")}

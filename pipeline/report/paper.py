@@ -61,17 +61,39 @@ class TrimapGain(Config):
     gain: float
 
 
+class Claim(Config):
+    """What the paper says of two of its rows.
+
+    Attributes:
+        section: and table where it says so.
+        text: the claim, a sentence.
+        row: key of a published row.
+        over: key of the one it is compared with.
+        expected: whether the first is said to gain over the second.
+    """
+
+    section: str
+    text: str
+    row: str
+    over: str
+    expected: Literal["gain", "no gain"]
+
+
 class Paper(Config):
     """The whole of paper.yaml.
 
     Attributes:
         datasets: number of images of each.
         figure5: by backbone.
+        claims: by name.
+        tables: what each is of, by number.
         rows: of the tables, by key.
     """
 
     datasets: dict[str, Annotated[int, Field(ge=1)]]
     figure5: dict[str, TrimapGain]
+    claims: dict[str, Claim]
+    tables: dict[int, str]
     rows: dict[str, Published]
 
 
@@ -113,6 +135,17 @@ def load(path: Path) -> Paper:
         for backbone, pair in paper.figure5.items()
         for key in (pair.decoder, pair.bilinear)
         if key not in paper.rows
+    ]
+    mistakes += [
+        f"{path}: claims.{name}: {key!r} is not one of rows"
+        for name, claim in paper.claims.items()
+        for key in (claim.row, claim.over)
+        if key not in paper.rows
+    ]
+    mistakes += [
+        f"{path}: rows.{key}.table: {row.table} is not one of tables"
+        for key, row in paper.rows.items()
+        if row.table != "zoo" and row.table not in paper.tables
     ]
     if mistakes:
         raise ValueError("\n".join(mistakes))

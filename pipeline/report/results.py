@@ -41,6 +41,14 @@ class TrimapPoint(Config):
     pixel_accuracy: Fraction
 
 
+class WorstImage(Config):
+    """An entry of a row's worst_images.json, see `evaluation.scores.worst_images`."""
+
+    image_id: str
+    miou: Fraction
+    iou_per_class: dict[str, Fraction]
+
+
 @dataclass(frozen=True)
 class Result:
     """A row that was run and scored.
@@ -52,6 +60,7 @@ class Result:
         published: what was published of it, if anything was.
         scores: over all scored pixels.
         trimap: the curve, by ascending width; empty where the split has no void pixels.
+        multiply_adds: billions, counted as the authors did; None where they were not.
     """
 
     key: str
@@ -60,6 +69,7 @@ class Result:
     published: Counterpart | None
     scores: Scores
     trimap: list[TrimapPoint]
+    multiply_adds: float | None
 
     def answers(self, paper_key: str) -> bool:
         """Whether a published row is one that this row is to reproduce."""
@@ -70,8 +80,21 @@ class Result:
         return next((p.miou for p in self.trimap if p.trimap_width == width), None)
 
 
+def read_costs(path: Path) -> dict[str, float]:
+    """Reads metrics/multiply_adds.json: billions by row, as the authors counted."""
+    costs = read_json(path, dict[str, dict[str, float | None]])
+    billions = {key: cost["authors_multiply_adds"] for key, cost in costs.items()}
+    return {key: cost / 1e9 for key, cost in billions.items() if cost is not None}
+
+
 def read(
-    key: str, desc: str, data: str, paper_keys: Sequence[str], paper: Paper, metrics: Path
+    key: str,
+    desc: str,
+    data: str,
+    paper_keys: Sequence[str],
+    paper: Paper,
+    metrics: Path,
+    multiply_adds: float | None,
 ) -> Result:
     """Reads scores.json and trimap.json of a row's metrics folder.
 
@@ -84,12 +107,18 @@ def read(
         desc=desc,
         data=data,
         published=counterpart(paper, key, paper_keys),
-        scores=_read(metrics / "scores.json", Scores),
-        trimap=_read(metrics / "trimap.json", list[TrimapPoint]),
+        scores=read_json(metrics / "scores.json", Scores),
+        trimap=read_json(metrics / "trimap.json", list[TrimapPoint]),
+        multiply_adds=multiply_adds,
     )
 
 
-def _read(path: Path, type_: type[T]) -> T:
+def read_json(path: Path, type_: type[T]) -> T:
+    """Reads a metrics file.
+
+    Raises:
+        ValueError: not JSON, or not what it should be; names the file.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

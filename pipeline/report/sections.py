@@ -1,13 +1,18 @@
 """What the report says, as sections that the page and the Markdown file both render."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.report import claims, table
+from pipeline.report import claims, comparisons, published_tables, table, verdicts
 from pipeline.report.claims import Claim
+from pipeline.report.comparisons import Comparison
 from pipeline.report.figures import class_names
+from pipeline.report.origins import Origin
 from pipeline.report.paper import Counterpart, Paper
-from pipeline.report.results import Result
+from pipeline.report.parts import Grid, Picture, Section
+from pipeline.report.results import Result, WorstImage
+from pipeline.report.verdicts import Verdict
+from pipeline.revision import Revision
 
 TRIMAP_PICTURE = "trimap.png"
 IOU_PICTURE = "iou_per_class.png"
@@ -21,47 +26,24 @@ _TRIMAP_DEFINITION = (
 )
 
 
+_MAX_PAIRS = 200
+
+
 @dataclass(frozen=True)
-class Grid:
-    """A table; a cell's second line, after a newline, is smaller.
+class Evidence:
+    """What stands behind the results.
 
     Attributes:
-        header: of each column.
-        lines: as many cells each; the first names the line.
-        num_text_columns: at the end of each line, not numbers.
+        comparisons: of rows, two by two.
+        worst: images of each row, the worst first.
+        origins: of each row.
+        revision: that the report was made at, None outside git.
     """
 
-    header: list[str]
-    lines: list[list[str]]
-    num_text_columns: int = 0
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture of the report.
-
-    Attributes:
-        file: path relative to the report's folder.
-        alt: what it shows, for who cannot see it.
-        caption: below it.
-        title: above it, if it has one; a titled picture can be folded away.
-    """
-
-    file: str
-    alt: str
-    caption: str
-    title: str | None = None
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading and what follows it, in this order; a warning stands out."""
-
-    title: str
-    paragraphs: list[str]
-    grids: list[Grid]
-    pictures: list[Picture]
-    is_warning: bool = False
+    comparisons: Sequence[Comparison]
+    worst: Mapping[str, Sequence[WorstImage]]
+    origins: Sequence[Origin]
+    revision: Revision | None
 
 
 def panel_picture(key: str) -> str:
@@ -69,13 +51,38 @@ def panel_picture(key: str) -> str:
     return f"panels/{key}.png"
 
 
-def build(results: Sequence[Result], paper: Paper, num_panels: int) -> list[Section]:
+def worst_picture(key: str) -> str:
+    """Relative path of the panels of a row's worst images."""
+    return f"worst/{key}.png"
+
+
+def confusion_picture(key: str) -> str:
+    """Relative path of a row's confusion matrix."""
+    return f"confusion/{key}.png"
+
+
+def build(
+    results: Sequence[Result], paper: Paper, num_panels: int, evidence: Evidence
+) -> list[Section]:
     """All sections of the report."""
     if not results:
         return [Section("Results", [table.EMPTY], [], [])]
-    built = [_results(results, paper), _boundaries(results, paper), _classes(results)]
-    built += [_panels(results, num_panels)] if num_panels else []
-    return [*_warnings(results), *built]
+    found = verdicts.find(results, evidence.comparisons, paper)
+    return [
+        *_warnings(results),
+        _results(results, paper),
+        _claims(found),
+        _boundaries(results, paper, evidence.comparisons),
+        *published_tables.build(results, paper),
+        *_pairs(evidence.comparisons),
+        *(
+            [_worst(results, evidence.worst, num_panels), _panels(results, num_panels)]
+            * (num_panels > 0)
+        ),
+        _classes(results),
+        _confusions(results),
+        _origins(evidence),
+    ]
 
 
 def _warnings(results: Sequence[Result]) -> list[Section]:
@@ -127,13 +134,56 @@ def _whose(published: Counterpart) -> str:
     return "the model zoo's" if published.source == "model zoo" else "the paper's"
 
 
-def _boundaries(results: Sequence[Result], paper: Paper) -> Section:
+def _claims(found: Sequence[Verdict]) -> Section:
+    run = [verdict for verdict in found if verdict.gain]
+    holding = sum(verdict.holds for verdict in run)
+    summary = (
+        f"{len(found)} claims of the paper that are differences of two of its rows: {len(run)} "
+        f"were put to the test here, {holding} of these hold. Ours is the difference in mIoU "
+        "points and, in brackets, between which bounds 95 % of 1000 draws of the same images lie, "
+        "both rows on the same draws. What another training would change is not in it."
+    )
+    lines = [
+        [
+            f"{verdict.claim.text}\n{verdict.claim.section}",
+            f"{verdict.paper_gain:+.2f}",
+            str(verdict.gain) if verdict.gain else table.NOTHING,
+            verdict.words,
+        ]
+        for verdict in found
+    ]
+    muted = frozenset(i for i, verdict in enumerate(found) if verdict.gain is None)
+    header = ["claim", "paper", "ours", "verdict"]
+    grid = Grid(header, lines, num_text_columns=1, muted=muted)
+    return Section("What the paper claims, and what holds here", [summary], [grid], [])
+
+
+def _pairs(found: Sequence[Comparison]) -> list[Section]:
+    """All pairs of rows, the largest differences first; no section where there is none."""
+    if not found:
+        return []
+    ordered = sorted(found, key=lambda comparison: -abs(comparison.miou))
+    lines = []
+    for comparison in ordered[:_MAX_PAIRS]:
+        gain = comparisons.whole(comparison)
+        verdict = "significant" if gain.is_significant else "not told apart by this data"
+        lines.append([f"{comparison.row}\nover {comparison.over}", str(gain), verdict])
+    told = (
+        "mIoU points of one row over another on the same draws of images, with the 95 % interval "
+        f"of a paired bootstrap; {min(len(found), _MAX_PAIRS)} of {len(found)} pairs, the largest "
+        "differences first. All are in metrics/comparisons.json."
+    )
+    grid = Grid(["rows", "difference", "verdict"], lines, num_text_columns=1)
+    return [Section("Rows compared in pairs", [told], [grid], [], is_folded=True)]
+
+
+def _boundaries(results: Sequence[Result], paper: Paper, compared: Sequence[Comparison]) -> Section:
     title = "At object boundaries (Sec. 4.4, Fig. 5)"
     if not any(result.trimap for result in results):
         nothing = "No label of these sets has void pixels, so there is no trimap to score within."
         return Section(title, [nothing], [], [])
     found = claims.find(results, paper)
-    paragraphs = [_verdict(claim) for claim in found]
+    paragraphs = [_verdict(claim, compared) for claim in found]
     without = [result.key for result in results if not result.trimap]
     if without:
         paragraphs.append(f"No void pixels, hence no curve: {', '.join(without)}.")
@@ -148,7 +198,13 @@ def _boundaries(results: Sequence[Result], paper: Paper) -> Section:
     return Section(title, paragraphs, [_claim_grid(claim) for claim in found], [picture])
 
 
-def _verdict(claim: Claim) -> str:
+def _verdict(claim: Claim, compared: Sequence[Comparison]) -> str:
+    within = comparisons.trimap_gain(compared, claim.decoder.key, claim.bilinear.key)
+    interval = (
+        f" The gain within 1 px has a 95 % interval of {within.low:+.2f} to {within.high:+.2f}."
+        if within
+        else ""
+    )
     near, whole = claim.gain(claim.trimap_width), claim.gain_whole()
     agrees = near > whole and near > 0
     return (
@@ -161,6 +217,7 @@ def _verdict(claim: Claim) -> str:
             if agrees
             else "The direction is not the paper's: there is no larger gain at boundaries."
         )
+        + interval
     )
 
 
@@ -217,6 +274,67 @@ def _panels(results: Sequence[Result], num_panels: int) -> Section:
         for result in results
     ]
     return Section("Predictions", [choice], [], pictures)
+
+
+def _worst(
+    results: Sequence[Result], worst: Mapping[str, Sequence[WorstImage]], num_panels: int
+) -> Section:
+    told = (
+        f"Up to {num_panels} images per row of the lowest mIoU, the worst first: where to look for "
+        "what goes wrong. An image's mIoU is over the classes that its label or prediction has."
+    )
+    pictures = [
+        Picture(
+            worst_picture(result.key),
+            f"worst images of {result.key}, with labels and predictions",
+            ", ".join(f"{w.image_id} {100 * w.miou:.1f}" for w in worst[result.key][:num_panels]),
+            title=f"{result.key}\nmIoU of its worst image {100 * worst[result.key][0].miou:.1f}",
+        )
+        for result in results
+        if worst.get(result.key)
+    ]
+    return Section("The worst images", [told], [], pictures)
+
+
+def _confusions(results: Sequence[Result]) -> Section:
+    told = (
+        "Where the pixels of each class went, in percent of the class's pixels in the label: a row "
+        "sums to 100, its diagonal is the class's accuracy. Counts: counts/<row>.confusion.csv."
+    )
+    pictures = [
+        Picture(
+            confusion_picture(result.key),
+            f"confusion matrix of {result.key}, a row per true class",
+            "",
+            title=f"{result.key}\n{result.desc}",
+        )
+        for result in results
+    ]
+    return Section("Confusion", [told], [], pictures)
+
+
+def _origins(evidence: Evidence) -> Section:
+    revision = evidence.revision
+    made = "outside git, so no commit is known"
+    if revision:
+        state = "" if revision.is_clean else ", with uncommitted changes of sources or params"
+        made = f"at git commit {revision.commit}{state}"
+    told = [
+        f"This page was made {made}. The MD5s are those of dvc.lock: the commit that holds a state "
+        "for good is found by  git log -1 -S MD5 -- dvc.lock  and brought back by  git checkout "
+        "COMMIT  and  dvc checkout.",
+    ]
+    lines = [
+        [
+            origin.key,
+            f"{origin.checkpoint}\nMD5 {origin.checkpoint_md5}",
+            f"{origin.data}\nMD5 {origin.data_md5}",
+            f"row and model\nSHA-256 {origin.params_sha256[:32]}",
+        ]
+        for origin in evidence.origins
+    ]
+    grid = Grid(["row", "checkpoint", "data", "params"], lines, num_text_columns=3)
+    return Section("Where each number comes from", told, [grid], [], is_folded=True)
 
 
 def _listed(keys: Sequence[str], num_rows: int) -> str:

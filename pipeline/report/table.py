@@ -18,6 +18,7 @@ from pipeline.report.results import Result
 TRIMAP_WIDTHS = (1, 3, 10, 40)
 
 PAPERS_ROW = "paper's row"
+INTERVAL = "95 % interval"
 NOTHING = "-"
 EMPTY = "No rows were run: params.yaml lists none."
 
@@ -34,6 +35,8 @@ def frame(results: Sequence[Result], paper: Paper) -> pd.DataFrame:
         "desc": [r.desc for r in results],
         "num_images": [r.scores.num_images for r in results],
         "miou": [100 * r.scores.miou for r in results],
+        "miou_low": [100 * r.scores.miou_low for r in results],
+        "miou_high": [100 * r.scores.miou_high for r in results],
         "pixel_accuracy": [100 * r.scores.pixel_accuracy for r in results],
         "mean_class_accuracy": [100 * r.scores.mean_class_accuracy for r in results],
         **{
@@ -42,6 +45,7 @@ def frame(results: Sequence[Result], paper: Paper) -> pd.DataFrame:
         },
         "paper_miou": [r.published.miou if r.published else None for r in results],
         "difference": [_difference(r, paper) for r in results],
+        "multiply_adds": [r.multiply_adds for r in results],
         "paper_multiply_adds": [
             r.published.multiply_adds if r.published else None for r in results
         ],
@@ -77,11 +81,13 @@ def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         if number[1] in ("miou", "pixel_accuracy") or table[number[1]].notna().any()
     ]
     sources = [PAPERS_ROW] if table["paper_source"].notna().any() else []
-    header = ["row", *(title for title, _, _ in kept), *sources]
+    header = ["row", kept[0][0], INTERVAL, *(title for title, _, _ in kept[1:]), *sources]
     lines = [
         [
             str(line["row"]),
-            *(_shown(line[column], layout) for _, column, layout in kept),
+            _shown(line["miou"], kept[0][2]),
+            f"{line['miou_low']:.1f} to {line['miou_high']:.1f}",
+            *(_shown(line[column], layout) for _, column, layout in kept[1:]),
             *(_shown(line["paper_source"], "{}") for _ in sources),
         ]
         for line in table.to_dict("records")

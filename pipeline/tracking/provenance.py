@@ -1,17 +1,13 @@
 """Which code and which bytes a run came from: git's commit, DVC's experiment and md5s."""
 
 import os
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from pipeline import files
-
-# What a result depends on. dvc.lock and metrics/ change by running, and are left out.
-_SOURCES = ("params.yaml", "paper.yaml", "dvc.yaml", "pipeline", "stages")
+from pipeline import files, revision
 
 
 @dataclass(frozen=True)
@@ -52,12 +48,12 @@ def origin(project: Path) -> dict[str, str]:
         The commit, whether the sources differ from it ("dirty") or not ("clean"), and the name of
         the DVC experiment in one.
     """
-    commit = _git(project, "rev-parse", "HEAD")
-    if commit is None:
+    head = revision.head(project)
+    if head is None:
         return {}
-    changes = _git(project, "status", "--porcelain", "--", *_SOURCES)
-    state = "dirty" if changes else "clean"
-    tags = {"git.commit": commit, "git.state": state, "mlflow.source.git.commit": commit}
+    state = "clean" if head.is_clean else "dirty"
+    tags = {"git.commit": head.commit, "git.state": state}
+    tags["mlflow.source.git.commit"] = head.commit
     experiment = os.environ.get("DVC_EXP_NAME")
     return tags | ({"dvc.experiment": experiment} if experiment else {})
 
@@ -66,12 +62,3 @@ def title(name: str, origin: Mapping[str, str]) -> str:
     """The name under which a run is shown: variations in DVC experiments have theirs behind."""
     experiment = origin.get("dvc.experiment")
     return f"{name} {experiment}" if experiment else name
-
-
-def _git(project: Path, *arguments: str) -> str | None:
-    command = ["git", "--no-optional-locks", "-C", str(project), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
