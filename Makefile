@@ -1,7 +1,7 @@
 # One command each; `make help` lists them. Everything runs from .venv, which the first call makes.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro multiply-adds test kill-test check format ui preset export submission predict \
+.PHONY: help repro paper-in-miniature multiply-adds test kill-test check format ui preset export submission predict \
 	setup setup-tensorflow import-checkpoint bench bench-setup lock
 
 PYTHON ?= python3
@@ -49,6 +49,15 @@ preset: ## take presets/NAME.yaml as params.yaml
 		|| git hash-object presets/*.yaml | grep -q "$$(git hash-object params.yaml)" \
 		|| { echo "error: params.yaml has changes that no commit and no preset holds; commit or restore it first"; exit 1; }
 	cp "presets/$(NAME).yaml" params.yaml
+
+paper-in-miniature: setup ## rows of every table in miniature, under half an hour; takes that preset
+	@$(MAKE) --no-print-directory preset NAME=paper-in-miniature
+	dvc repro
+	@echo
+	@cat report/table.txt
+	@echo
+	@echo "The page, ours beside the paper's:  report/index.html"
+	@echo "Back to the miniature:              make preset NAME=miniature"
 
 export: setup ## write SPLIT (a data/*.arrow) as a folder OUT like VOC's
 	python -m pipeline.export "$(SPLIT)" "$(OUT)"
