@@ -87,6 +87,13 @@ def test_counts_do_not_depend_on_memory_layout(pair):
     assert np.array_equal(confusion_matrix(*fortran, **THREE), confusion_matrix(*pair, **THREE))
 
 
+@given(label_and_prediction())
+def test_counts_of_a_part_of_a_larger_map_are_its_own(pair):
+    larger = (np.repeat(np.pad(plane[:, ::-1], 1), 2, axis=1) for plane in pair)
+    parts = (plane[1:-1, 2:-2:2][:, ::-1] for plane in larger)
+    assert np.array_equal(confusion_matrix(*parts, **THREE), counted_pixel_by_pixel(*pair))
+
+
 def test_every_one_of_255_classes_is_counted():
     values = np.arange(255, dtype=np.uint8).reshape(5, 51)
     counts = confusion_matrix(values, values, num_classes=255, ignore_index=VOID)
@@ -94,12 +101,23 @@ def test_every_one_of_255_classes_is_counted():
 
 
 def test_counts_stay_exact_where_float32_does_not(monkeypatch):
-    monkeypatch.setattr(confusion, "_MAX_EXACT_COUNT", 10)  # strips of 3 rows of 3 pixels
-    zeros = np.zeros((8, 3), np.uint8)
-    assert confusion.joint_histogram([zeros, zeros], (3, 3))[0, 0] == 24
+    monkeypatch.setattr(confusion, "_MAX_EXACT_COUNT", 10)
+    for shape in [(8, 3), (1, 24), (24, 1), (2, 12)]:  # 10, 10 and 4 pixels at a time
+        zeros = np.zeros(shape, np.uint8)
+        assert confusion.joint_histogram([zeros, zeros], (3, 3))[0, 0] == 24
 
 
-def test_a_strip_has_no_more_pixels_than_float32_can_count():
+@pytest.mark.parametrize("shape", [(1, (1 << 24) + 3), (4099, 4099)], ids=["one row", "square"])
+def test_counts_of_an_image_with_more_pixels_than_float32_can_count_are_exact(shape):
+    label = np.zeros(shape, np.uint8)
+    label[0, -2:] = 1, VOID
+    prediction = np.zeros(shape, np.uint8)
+    expected = [[label.size - 2, 0, 0], [1, 0, 0], [0, 0, 0]]
+    assert confusion_matrix(label, prediction, **THREE).tolist() == expected  # by runs
+    assert confusion.joint_histogram((label, prediction), (3, 3)).tolist() == expected
+
+
+def test_a_part_has_no_more_pixels_than_float32_can_count():
     assert np.float32(confusion._MAX_EXACT_COUNT) == confusion._MAX_EXACT_COUNT
     assert np.float32(confusion._MAX_EXACT_COUNT) + np.float32(1) == confusion._MAX_EXACT_COUNT
 

@@ -116,6 +116,55 @@ def test_all_bins_together_are_the_confusion_matrix(pair, max_trimap_width):
     assert np.array_equal(trimap.whole(counts), confusion_matrix(*pair, **THREE))
 
 
+@given(label_and_prediction(), st.sampled_from(["square", "euclidean"]))
+def test_counts_do_not_depend_on_memory_layout(pair, band):
+    sweep = {"band": band, "max_trimap_width": 8, **THREE}
+    expected = counts_by_trimap(*pair, **sweep)
+    larger = (np.pad(plane, 3, constant_values=VOID) for plane in pair)
+    parts = [plane[3:-3, 3:-3] for plane in larger]
+    mirrored = [np.ascontiguousarray(plane[:, ::-1])[:, ::-1] for plane in pair]
+    for planes in (map(np.asfortranarray, pair), parts, mirrored):
+        assert np.array_equal(counts_by_trimap(*planes, **sweep), expected)
+
+
+@pytest.mark.parametrize("max_trimap_width", [1, 2, 39, 41, 64, 128, 129, 200, 254, 255])
+@pytest.mark.parametrize("shape", [(1, 400), (400, 1), (40, 300)])
+def test_every_width_there_can_be_is_the_chessboard_distance(shape, max_trimap_width):
+    rng = np.random.default_rng(max_trimap_width)
+    label = np.where(rng.random(shape) < 2 / (shape[0] * shape[1]), VOID, 0).astype(np.uint8)
+    label[0, 0] = VOID
+    rows, columns = np.indices(shape)
+    outlines = np.argwhere(label == VOID)
+    distances = [np.maximum(abs(rows - y), abs(columns - x)) for y, x in outlines]
+    expected = np.minimum(np.min(distances, axis=0) - 1, max_trimap_width)
+    narrowest = narrowest_trimap(
+        label, ignore_index=VOID, band="square", max_trimap_width=max_trimap_width
+    )
+    scored = label != VOID
+    assert narrowest.dtype == np.uint8
+    assert np.array_equal(narrowest[scored], expected[scored])
+
+
+@pytest.mark.parametrize(
+    ("band", "beside_void"), [("square", [190, 191, 254]), ("euclidean", [191, 254])]
+)
+def test_every_one_of_255_classes_is_counted(band, beside_void):
+    values = np.arange(256, dtype=np.uint8).reshape(4, 64)
+    prediction = np.minimum(values, 254).astype(np.uint8)
+    counts = counts_by_trimap(
+        values, prediction, num_classes=255, ignore_index=VOID, band=band, max_trimap_width=40
+    )
+    assert np.array_equal(trimap.whole(counts), np.eye(255))
+    assert trimap.per_width(counts)[0].nonzero()[0].tolist() == beside_void
+
+
+def test_counts_of_an_image_with_more_pixels_than_float32_can_count_are_exact():
+    label = np.zeros((4097, 4100), np.uint8)
+    label[0, 0] = VOID
+    counts = counts_by_trimap(label, label * 0, band="square", max_trimap_width=2, **THREE)
+    assert counts[:, 0, 0].tolist() == [3, 5, label.size - 9]
+
+
 @given(label_and_prediction())
 @settings(max_examples=30)
 def test_a_trimap_holds_every_narrower_one(pair):

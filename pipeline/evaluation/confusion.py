@@ -85,12 +85,11 @@ def joint_histogram(planes: Sequence[LabelMap], sizes: Sequence[int]) -> Counts:
         Counts of shape `sizes`.
     """
     counts = np.zeros(sizes, np.int64)
-    height, width = planes[0].shape
-    strip = max(1, _MAX_EXACT_COUNT // max(1, width))
     ranges = [float(bound) for size in sizes for bound in (0, size)]
-    for top in range(0, height, strip):
-        strips = [np.ascontiguousarray(plane[top : top + strip]) for plane in planes]
-        histogram = cv2.calcHist(strips, range(len(planes)), None, sizes, ranges)
+    flat = [np.ravel(plane) for plane in planes]
+    for start in range(0, flat[0].size, _MAX_EXACT_COUNT):
+        parts = [plane[start : start + _MAX_EXACT_COUNT] for plane in flat]
+        histogram = cv2.calcHist(parts, range(len(planes)), None, sizes, ranges)
         counts += histogram.reshape(sizes).astype(np.int64)
     return counts
 

@@ -2,9 +2,9 @@
 
 The trimap of width w is the void pixels of the label dilated by a square of side 2w + 1, without
 the void pixels themselves: the pixels at a chessboard distance of at most w from void. The
-authors dilate once per width; here one distance transform gives every pixel its narrowest trimap,
-one joint histogram counts them all, and a cumulative sum over widths gives the same counts. A
-Euclidean band, the void pixels dilated by a disc of radius w, comes at the same price.
+authors dilate once per width; here every pixel's distance gives its narrowest trimap, one joint
+histogram counts them all, and a cumulative sum over widths gives the same counts. A Euclidean band,
+the void pixels dilated by a disc of radius w, takes about four times as long.
 
 Source: `MyVOCevalsegBoundary.m` and its driver, the DeepLab authors' evaluation scripts (2016),
 which sweep w = 1..40 on VOC 2012 val with the square.
@@ -68,18 +68,38 @@ def narrowest_trimap(
 
 
 def _narrowest_trimap(scored: NDArray[np.bool_], band: Band, max_trimap_width: int) -> LabelMap:
+    if band == "square":
+        return _narrowest_square(scored, max_trimap_width)
     if scored.all():  # the distance to nothing would be OpenCV's largest, not infinity
         return np.full(scored.shape, max_trimap_width, np.uint8)
-    if band == "square":
-        # With a 3x3 mask the chessboard distance is exact: each step adds a whole 1.
-        distance = cv2.distanceTransform(scored.view(np.uint8), cv2.DIST_C, 3)
-    else:
-        # The root of a whole number of squared pixels, exact where it is whole itself.
-        distance = cv2.distanceTransform(scored.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        distance = np.ceil(distance)
-    narrowest = cv2.convertScaleAbs(distance, None, 1, -1)  # minus 1, at most 255
-    _, cut = cv2.threshold(narrowest, max_trimap_width, max_trimap_width, cv2.THRESH_TRUNC)
-    return cut.astype(np.uint8, copy=False)
+    # The root of a whole number of squared pixels, exact where it is whole itself.
+    distance = cv2.distanceTransform(scored.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    narrowest = cv2.convertScaleAbs(np.ceil(distance), None, 1, -1)  # minus 1, at most 255
+    return np.minimum(narrowest, np.uint8(max_trimap_width))
+
+
+def _narrowest_square(scored: NDArray[np.bool_], max_trimap_width: int) -> LabelMap:
+    """Chessboard distance to void, minus 1, in strides that double.
+
+    A way of n pixels is one of some strides that add up to n, and what a stride of s reaches is the
+    least value in a square of side 2s + 1: few vectorised erosions of bytes, where a distance
+    transform goes from pixel to pixel. The strides 1, 2, 4, 8, 16, 8 add up to all of 0..39.
+    """
+    outside = np.multiply(scored.view(np.uint8), np.uint8(max_trimap_width))
+    narrowest = cv2.erode(outside, _square(1))
+    reached, widest = 0, max_trimap_width - 1
+    while reached < widest:
+        stride = min(reached + 1, widest - reached)
+        nearest = cv2.erode(narrowest, _square(stride))
+        further = cv2.add(nearest, np.full_like(nearest, stride))  # at most 255, does not wrap
+        narrowest = cv2.min(narrowest, further)
+        reached += stride
+    return narrowest.astype(np.uint8, copy=False)
+
+
+def _square(radius: int) -> LabelMap:
+    side = 2 * radius + 1
+    return np.ones((side, side), np.uint8)
 
 
 def whole(counts: Counts) -> Counts:
