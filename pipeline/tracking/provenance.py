@@ -37,10 +37,13 @@ def locked(lock: Path) -> dict[str, File]:
 
     Data sets are large and start weights may not be in the workspace: DVC has read them already.
     """
-    if not lock.exists():
-        return {}
+    return locked_in(lock.read_text(encoding="utf-8")) if lock.exists() else {}
+
+
+def locked_in(text: str) -> dict[str, File]:
+    """The files that the text of a dvc.lock names, by path."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the plain one takes seconds
-    stages = yaml.load(lock.read_text(encoding="utf-8"), Loader=loader)["stages"].values()
+    stages = yaml.load(text, Loader=loader)["stages"].values()
     entries = [entry for part in ("deps", "outs") for s in stages for entry in s.get(part, [])]
     return {entry["path"]: File(entry["path"], entry["md5"]) for entry in entries if "md5" in entry}
 
@@ -52,10 +55,10 @@ def origin(project: Path) -> dict[str, str]:
         The commit, whether the sources differ from it ("dirty") or not ("clean"), and the name of
         the DVC experiment in one.
     """
-    commit = _git(project, "rev-parse", "HEAD")
+    commit = git(project, "rev-parse", "HEAD")
     if commit is None:
         return {}
-    changes = _git(project, "status", "--porcelain", "--", *_SOURCES)
+    changes = git(project, "status", "--porcelain", "--", *_SOURCES)
     state = "dirty" if changes else "clean"
     tags = {"git.commit": commit, "git.state": state, "mlflow.source.git.commit": commit}
     experiment = os.environ.get("DVC_EXP_NAME")
@@ -68,7 +71,8 @@ def title(name: str, origin: Mapping[str, str]) -> str:
     return f"{name} {experiment}" if experiment else name
 
 
-def _git(project: Path, *arguments: str) -> str | None:
+def git(project: Path, *arguments: str) -> str | None:
+    """What git prints, stripped; None where it fails, or there is no git or no repository."""
     command = ["git", "--no-optional-locks", "-C", str(project), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
