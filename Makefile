@@ -1,7 +1,8 @@
 # One command each; `make help` lists them. Everything runs from .venv, which the first call makes.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help repro paper-in-miniature multiply-adds test kill-test check format ui preset export submission predict \
+.PHONY: help repro paper-in-miniature multiply-adds test kill-test check format ui show checkout \
+	publish preset export submission predict \
 	setup setup-tensorflow import-checkpoint bench bench-setup lock
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-26s %s\n", $$1 ($$1 == "preset" ? " NAME=..." : $$1 == "export" ? " SPLIT=... OUT=..." : $$1 == "submission" ? " ROW=..." : $$1 == "predict" ? " CHECKPOINT=... IMAGES=..." : ""), $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-26s %s\n", $$1 ($$1 == "preset" ? " NAME=..." : $$1 == "export" ? " SPLIT=... OUT=..." : $$1 == "submission" ? " ROW=..." : $$1 ~ /^(show|checkout)$$/ ? " RUN=..." : $$1 == "predict" ? " CHECKPOINT=... IMAGES=..." : ""), $$2}' Makefile
 
 repro: setup ## run the pipeline that params.yaml describes, and print its table
 	dvc repro
@@ -42,6 +43,17 @@ format: setup ## format the code and sort its imports
 
 ui: setup ## MLflow UI on 127.0.0.1, port 5000 or PORT=...
 	python -m pipeline.tracking params.yaml $(PORT)
+
+show: setup ## what a run was, and where its state is; an id or a row's or model's key
+	@test -n "$(RUN)" || { echo "error: RUN=... is needed: an id of MLflow, a key of rows or models, or an experiment of DVC"; exit 1; }
+	@python -m pipeline.tracking.show params.yaml "$(RUN)"
+
+checkout: setup ## bring code, params and outs back to the state of a run
+	@test -n "$(RUN)" || { echo "error: RUN=... is needed: an id of MLflow, or a key that one run has; make show RUN=... lists them"; exit 1; }
+	@python -m pipeline.tracking.checkout params.yaml "$(RUN)"
+
+publish: setup ## fill MLflow from DVC's outs, e.g. in a new clone after dvc pull
+	dvc repro --force --single-item publish
 
 preset: ## take presets/NAME.yaml as params.yaml
 	@test -f "presets/$(NAME).yaml" || { echo "error: NAME=$(NAME) is not one of: $(basename $(notdir $(wildcard presets/*.yaml)))"; exit 1; }

@@ -23,13 +23,14 @@ class Revision:
 
 def head(project: Path) -> Revision | None:
     """The commit that is checked out, or None outside git."""
-    commit = _git(project, "rev-parse", "HEAD")
+    commit = git(project, "rev-parse", "HEAD")
     if commit is None:
         return None
-    return Revision(commit, not _git(project, "status", "--porcelain", "--", *_SOURCES))
+    return Revision(commit, not git(project, "status", "--porcelain", "--", *_SOURCES))
 
 
-def _git(project: Path, *arguments: str) -> str | None:
+def git(project: Path, *arguments: str) -> str | None:
+    """What git prints, stripped; None where it fails, or there is no git or no repository."""
     command = ["git", "--no-optional-locks", "-C", str(project), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)

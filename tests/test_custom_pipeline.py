@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 import yaml
+from clones import ROOT, Clone
 from test_custom import MASK, encoded, picture
-from test_pipeline import ROOT, Clone
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import shutil
 import tempfile
 import time
@@ -50,7 +49,7 @@ def fill(
     wanted = {
         **identity.tags(run.kind, run.key),
         identity.TAG: run.identity,
-        **{_tag(f"dvc.md5/{file.path}"): file.md5 for file in run.files.values()},
+        **{identity.md5_tag(file.path): file.md5 for file in run.files.values()},
         **_figures(client, there, run),
         **({"warnings": " ".join(run.warnings)} if run.warnings else {}),
         **_origin(tags, origin),
@@ -104,7 +103,7 @@ def _figures(client: MlflowClient, there: entities.Run, run: Run) -> dict[str, s
     listed = {artifact.path for artifact in client.list_artifacts(there.info.run_id)}
     tags = {}
     for name, path in run.figures.items():
-        tag, md5 = _tag(f"dvc.md5/{path.as_posix()}"), files.digest(path, "md5")
+        tag, md5 = identity.md5_tag(path.as_posix()), files.digest(path, "md5")
         if name not in listed or there.data.tags.get(tag) != md5:
             with tempfile.TemporaryDirectory() as folder:
                 named = shutil.copy(path, Path(folder) / name)
@@ -141,8 +140,3 @@ def _description(run: Run, links: Mapping[str, str]) -> str:
 
 def _md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def _tag(name: str) -> str:
-    """A path as MLflow allows it in the name of a tag: a key in it may have a `+`."""
-    return re.sub(r"[^/\w.\- ]", "_", name)

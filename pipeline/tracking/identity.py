@@ -31,6 +31,11 @@ def legal(name: str) -> str:
     return re.sub(r"[^/\w\- ]", "_", name)
 
 
+def md5_tag(path: str) -> str:
+    """The tag that holds the md5 of a file, named as MLflow allows: a key in it may have a `+`."""
+    return "dvc.md5/" + re.sub(r"[^/\w.\- ]", "_", path)
+
+
 def flatten(entry: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Turns an entry of params.yaml into dotted names and values as text; `desc` is left out."""
     flat: dict[str, str] = {}

@@ -33,10 +33,13 @@ def locked(lock: Path) -> dict[str, File]:
 
     Data sets are large and start weights may not be in the workspace: DVC has read them already.
     """
-    if not lock.exists():
-        return {}
+    return locked_in(lock.read_text(encoding="utf-8")) if lock.exists() else {}
+
+
+def locked_in(text: str) -> dict[str, File]:
+    """The files that the text of a dvc.lock names, by path."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the plain one takes seconds
-    stages = yaml.load(lock.read_text(encoding="utf-8"), Loader=loader)["stages"].values()
+    stages = yaml.load(text, Loader=loader)["stages"].values()
     entries = [entry for part in ("deps", "outs") for s in stages for entry in s.get(part, [])]
     return {entry["path"]: File(entry["path"], entry["md5"]) for entry in entries if "md5" in entry}
 

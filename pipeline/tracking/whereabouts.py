@@ -1,0 +1,107 @@
+"""Says where a run's state is in this repository, and how it can be brought back from here."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlflow.entities import Run
+
+from pipeline.revision import git
+from pipeline.tracking import identity, lookup, outs, states
+
+_NAMES = 5  # of many files, so many are named
+_STATES = 8  # of many commits that hold a run, so many are searched for all outs
+
+
+def of(project: Path, run: Run) -> list[str]:
+    """Lines that say where a run's state is, and whether all of it can be had."""
+    if identity.TAG not in run.data.tags:
+        return ["none: the run has no result, its training has not come to its end"]
+    if git(project, "rev-parse", "HEAD") is None:
+        return ["here is no git repository that has a commit"]
+    state = best(project, run)
+    if state is not None:
+        return [described(project, state), *_of_outs(project, state, run)]
+    if states.is_in_working_tree(project, run):
+        return [
+            "params.yaml and dvc.lock in the working tree have it; no commit has it yet.",
+            "To keep it:  git add params.yaml dvc.lock metrics && git commit",
+        ]
+    return _lost(project, run)
+
+
+def best(project: Path, run: Run) -> states.State | None:
+    """The first state of a run that has all its outs here, else the first; None if there is none.
+
+    A commit may lack metrics that a later one brought.
+    """
+    found = list(itertools.islice(states.find(project, run), _STATES))
+    whole = (state for state in found if not outs.survey(project, state.commit).absent)
+    return next(whole, found[0]) if found else None
+
+
+def described(project: Path, state: states.State) -> str:
+    """A state in one line: experiment, commit, date, subject."""
+    form = "%h, %cs" if state.experiment else "%h, %cs, %s"
+    commit = f"commit {git(project, 'show', '--no-patch', f'--format={form}', state.commit)}"
+    return f"DVC experiment {state.experiment}, {commit}" if state.experiment else commit
+
+
+def recomputed(state: states.State) -> list[str]:
+    """Lines that say how to come to a state whose outs are not all to be had."""
+    return [
+        "To bring back what there is and compute the rest:",
+        f"  git checkout {state.commit[:12]}; dvc checkout --allow-missing; dvc repro",
+    ]
+
+
+def counted(names: Sequence[str]) -> str:
+    """Some of the names, and how many more there are."""
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more
+
+
+def _of_outs(project: Path, state: states.State, run: Run) -> list[str]:
+    found = outs.survey(project, state.commit)
+    here = (
+        f"{found.num_all - len(found.absent)} of its {found.num_all} outs are in DVC's cache or git"
+    )
+    restored = ["To bring it back:", f"  make checkout RUN={run.info.run_id}"]
+    if not found.absent:
+        return [f"{here}.", *restored]
+    lines = [f"{here}, but not {counted(found.absent)}."]
+    if found.remote is None:
+        lines.append("DVC has no default remote to ask.")
+    elif found.trouble:
+        lines.append(f"DVC's remote {found.remote} could not be asked: {found.trouble}")
+    elif found.lost:
+        lines.append(f"DVC's remote {found.remote} does not have {counted(found.lost)}.")
+    else:
+        return [*lines, f"DVC's remote {found.remote} has them.", *restored]
+    return [*lines, *recomputed(state)]
+
+
+def _lost(project: Path, run: Run) -> list[str]:
+    """What is missing of a state that no commit holds, and what can be done."""
+    lines = ["no commit and no DVC experiment in this repository has it."]
+    if git(project, "rev-parse", "--is-shallow-repository") == "true":
+        lines.append(
+            "This clone is shallow, the rest of its history comes with git fetch --unshallow."
+        )
+    commit = run.data.tags.get("git.commit")
+    if commit is None:
+        return [*lines, "The run names no commit either: it was made outside git."]
+    if git(project, "cat-file", "-e", f"{commit}^{{commit}}") is None:
+        lines.append(f"Commit {commit[:12]}, on which it was made, is not here either.")
+        return [*lines, "It may come with git fetch, and an experiment with dvc exp pull."]
+    changed = states.changed_params(project, commit, run)
+    lines += ["To make it again:", f"  git checkout {commit[:12]}"]
+    if changed:
+        lines.append("  in params.yaml, set")
+        lines += [f"    {name}: {ours}    # is {there}" for name, (ours, there) in changed.items()]
+    return [
+        *lines,
+        f"  dvc repro {lookup.stage(run)}",
+        "DVC's run cache gives the same bytes if it has them, else they are computed. Whether code",
+        "or data, too, had been changed since that commit was not recorded.",
+    ]
