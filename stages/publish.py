@@ -3,28 +3,42 @@
 What MLflow shows already is found again and completed: this can run any number of times.
 """
 
+import functools
+import json
 from pathlib import Path
 from typing import Any
 
 from pipeline import command, params, splits
+from pipeline.report import paper
 from pipeline.tracking import provenance, publishing, runs
 
 
 def main(
-    params_file: Path, data: Path, checkpoints: Path, history: Path, metrics: Path, report: Path
+    params_file: Path,
+    paper_file: Path,
+    data: Path,
+    checkpoints: Path,
+    history: Path,
+    metrics: Path,
+    report: Path,
 ) -> None:
     """Reads all results, fills the experiment that params.yaml names."""
     imports = params.load(params_file, "imports", dict[str, dict[str, Any]])
     models = params.load(params_file, "models", dict[str, dict[str, Any]])
     rows = params.load(params_file, "rows", dict[str, dict[str, Any]])
+    published = paper.load(paper_file)
+    costs = json.loads((metrics / "multiply_adds.json").read_text(encoding="utf-8"))
     project = data.parent  # params.yaml names files from here
     locked = provenance.locked(project / "dvc.lock")
 
+    @functools.cache
     def file(path: str) -> provenance.File:
         return locked.get(path) or provenance.read(project / path)
 
-    used = {entry["data"] for entry in (*models.values(), *rows.values())}
-    num_images = {path: len(splits.Split(project / path)) for path in used}
+    @functools.cache
+    def data_set(path: str, context: str) -> runs.DataSet:
+        return runs.DataSet(file(path), len(splits.Split(project / path)), context)
+
     imported = {
         key: runs.of_import(
             key,
@@ -39,11 +53,12 @@ def main(
         key: runs.of_model(
             key,
             entry,
-            data=file(entry["data"]),
+            data=data_set(entry["data"], "training"),
+            validation=data_set(entry["validation"]["data"], "validation"),
             start=file(entry["start"]),
-            num_images=num_images[entry["data"]],
             checkpoint=checkpoints / f"{key}.safetensors",
             history=history / f"{key}.jsonl",
+            timing=history / f"{key}.timing.json",
         )
         for key, entry in models.items()
     }
@@ -51,11 +66,11 @@ def main(
         runs.of_row(
             key,
             entry,
-            data=file(entry["data"]),
-            num_images=num_images[entry["data"]],
+            data=data_set(entry["data"], "evaluation"),
             trained=trained[entry["model"]],
-            scores=metrics / key / "scores.json",
-            trimap=metrics / key / "trimap.json",
+            paper=published,
+            metrics=metrics / key,
+            cost=costs[key],
             figures={
                 "panels.png": report / "panels" / f"{key}.png",
                 "trimap.png": report / "trimap.png",

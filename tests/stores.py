@@ -23,7 +23,7 @@ MODEL = {
     "desc": "Sec. 3.1 A small network",
     "data": "data/train.arrow",
     "start": "archives/weights",
-    "network": {"backbone": "resnet18", "decoder": None},
+    "network": {"backbone": "resnet18", "output_stride": 16, "decoder": None},
     "training": {"base_learning_rate": 0.05, "scales": [0.75, 1.0]},
     "validation": {"data": "data/val.arrow"},
 }
@@ -31,12 +31,28 @@ ROW = {
     "desc": "Table 3 Single scale",
     "model": "v3",
     "data": "data/val.arrow",
-    "inference": {"flip": False},
+    "paper": ["table3_os16-eval8"],
+    "inference": {"output_stride": 8, "flip": False},
+}
+PAPER = {
+    "datasets": {"VOC 2012 val": 1449},
+    "figure5": {},
+    "claims": {},
+    "tables": {3: "Inference strategies"},
+    "rows": {
+        "table3_os16-eval8": {
+            "table": 3,
+            "backbone": "ResNet-101",
+            "dataset": "VOC 2012 val",
+            "miou": 78.51,
+        }
+    },
 }
 NUM_ITERATIONS = 4
-FOLDERS = ("data", "checkpoints", "history", "metrics", "report")
+# What `publish` is handed after params.yaml.
+INPUTS = ("paper.yaml", "data", "checkpoints", "history", "metrics", "report")
 # The runs of `write_project`, in the order in which they are published.
-NAMES = ["train@v3", "train@v3plus", "evaluate@v3", "evaluate@v3_flip", "evaluate@v3plus"]
+NAMES = ["train@v3", "train@v3plus", "v3 (Table 3)", "v3_flip (Table 3)", "v3plus (Table 3)"]
 
 
 def empty_store(tmp_path_factory):
@@ -75,6 +91,9 @@ def write_project(folder, *, learning_rate=0.05, desc=ROW["desc"], num_iteration
     rows = {"v3": ROW | {"desc": desc}, "v3_flip": ROW, "v3plus": ROW | {"model": "v3plus"}}
     document = {"imports": {}, "models": models, "rows": rows, "mlflow": {"experiment": "test"}}
     _write(folder / "params.yaml", yaml.safe_dump(document, sort_keys=False))
+    _write(folder / "paper.yaml", yaml.safe_dump(PAPER))
+    cost = {"multiply_adds": 6.5e9, "authors_multiply_adds": 7.5e9, "parameters": 13_500_000}
+    _write(folder / "metrics/multiply_adds.json", json.dumps(dict.fromkeys(rows, cost)))
     synthetic.write_split(folder / "data/train.arrow", [(20, 30)] * 3)
     synthetic.write_split(folder / "data/val.arrow", [(20, 30)] * 2)
     _write(folder / "archives/weights", "weights")
@@ -84,10 +103,15 @@ def write_project(folder, *, learning_rate=0.05, desc=ROW["desc"], num_iteration
         lines = [json.dumps(point) + "\n" for point in history(num_iterations)]
         _write(folder / f"history/{key}.jsonl", "".join(lines))
     for key in rows:
-        scores = {"miou": 0.5, "pixel_accuracy": 0.75, "mean_class_accuracy": 0.625}
+        scores = {"miou": 0.5, "miou_low": 0.4, "miou_high": 0.6}
+        scores |= {"pixel_accuracy": 0.75, "mean_class_accuracy": 0.625, "absent_classes": []}
         scores |= {"num_images": 2, "iou_per_class": {"cat": 0.5, "traffic (light)": 0.25}}
         scores |= {"warnings": ["Never predicted: dog."] if key == "v3_flip" else []}
-        trimap = [{"trimap_width": w, "miou": w / 10, "pixel_accuracy": 0.5} for w in (1, 2, 3)]
+        trimap = [
+            {"trimap_width": w, "miou": w / 10, "miou_low": 0.0, "miou_high": 1.0}
+            | {"pixel_accuracy": 0.5}
+            for w in (1, 2, 3)
+        ]
         _write(folder / f"metrics/{key}/scores.json", json.dumps(scores))
         _write(folder / f"metrics/{key}/trimap.json", json.dumps(trimap))
         _write(folder / f"report/panels/{key}.png", f"panels of {key}")
@@ -105,8 +129,15 @@ def all_runs():
     return store.find(client, store.open_experiment(client, "test"), "")
 
 
-def one_run(name):
-    (run,) = [run for run in all_runs() if run.info.run_name == name]
+def one_run(stage):
+    """The run of a stage, which a DVC experiment's name may follow: "evaluate@v3 topsy-turvy"."""
+    stage, _, experiment = stage.partition(" ")
+    (run,) = [
+        run
+        for run in all_runs()
+        if run.data.tags["mlflow.source.name"] == f"dvc repro {stage}"
+        and run.info.run_name.endswith(experiment)
+    ]
     return run
 
 

@@ -1,6 +1,8 @@
 """The stage that fills MLflow from DVC's outs, on real stores."""
 
+import json
 import os
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -21,7 +23,7 @@ def project(tmp_path_factory, tmp_path, monkeypatch):
 
 
 def publish_all():
-    publish.main(Path("params.yaml"), *map(Path, stores.FOLDERS))
+    publish.main(Path("params.yaml"), *map(Path, stores.INPUTS))
 
 
 def live_run(points=(), *, training="gone", **tags):
@@ -61,6 +63,7 @@ def test_a_model_shows_its_params_and_its_curve():
         "data": "data/train.arrow",
         "start": "archives/weights",
         "network.backbone": "resnet18",
+        "network.output_stride": "16",
         "network.decoder": "null",
         "training.base_learning_rate": "0.05",
         "training.scales": "0.75, 1.0",
@@ -72,7 +75,7 @@ def test_a_model_shows_its_params_and_its_curve():
 
 def test_a_row_of_an_imported_checkpoint_belongs_to_the_run_of_the_import(project):
     document = yaml.safe_load(Path("params.yaml").read_text())
-    document["imports"] = {"zoo": {"desc": "Model zoo", "network": None, "classes": None}}
+    document["imports"] = {"zoo": {"desc": "Model zoo", "network": stores.MODEL["network"]}}
     document["rows"]["v3"]["model"] = "zoo"
     Path("params.yaml").write_text(yaml.safe_dump(document))
     Path("archives/zoo").write_text("an archive")
@@ -82,8 +85,7 @@ def test_a_row_of_an_imported_checkpoint_belongs_to_the_run_of_the_import(projec
     run = one_run("import_checkpoint@zoo")
     assert run.info.status == "FINISHED"
     assert "Imported from `archives/zoo`" in run.data.tags["mlflow.note.content"]
-    note = one_run("evaluate@v3").data.tags["mlflow.note.content"]
-    assert f"runs/{run.info.run_id}" in note
+    assert f"runs/{run.info.run_id}" in note("evaluate@v3")
 
 
 def test_a_row_shows_its_scores_its_trimap_curve_and_its_models_params():
@@ -93,12 +95,19 @@ def test_a_row_shows_its_scores_its_trimap_curve_and_its_models_params():
     assert run.data.params["model.training.base_learning_rate"] == "0.05"
     assert run.data.metrics == {
         "score/miou": 0.5,
+        "score/miou_low": 0.4,
+        "score/miou_high": 0.6,
+        "score/paper_miou": 0.7851,
         "score/pixel_accuracy": 0.75,
         "score/mean_class_accuracy": 0.625,
         "trimap/miou": 0.3,
+        "trimap/miou_low": 0.0,
+        "trimap/miou_high": 1.0,
         "trimap/pixel_accuracy": 0.5,
         "iou/cat": 0.5,
         "iou/traffic _light_": 0.25,
+        "cost/billion_multiply_adds": 7.5,
+        "cost/million_parameters": 13.5,
     }
     assert curve(run, "trimap/miou") == [(1, 0.1), (2, 0.2), (3, 0.3)]
 
@@ -108,7 +117,7 @@ def test_a_run_names_its_data_and_the_md5_of_its_files():
     run = one_run("evaluate@v3")
     (used,) = run.inputs.dataset_inputs
     assert used.dataset.name == "data/val.arrow"
-    assert used.dataset.profile == '{"num_images": 2}'
+    assert json.loads(used.dataset.profile)["num_images"] == 2
     assert run.data.tags["dvc.md5/data/val.arrow"] == used.dataset.digest
     made_of = run.data.tags["dvc.md5/checkpoints/v3.safetensors"]
     assert made_of == "9cbf7227fd92c4f771e09acb893ea802"  # printf 'v3 0.05' | md5sum
@@ -122,20 +131,140 @@ def test_figures_have_the_same_names_in_all_rows():
         assert [artifact.path for artifact in listed] == ["panels.png", "trimap.png"]
 
 
+def note(stage):
+    return one_run(stage).data.tags["mlflow.note.content"]
+
+
 def test_a_row_links_to_the_run_of_its_model():
     publish_all()
-    note = one_run("evaluate@v3").data.tags["mlflow.note.content"]
-    assert note.startswith("Table 3 Single scale\n\n[train@v3](#/experiments/1/runs/")
-    assert one_run("train@v3").info.run_id in note
-    assert note.endswith("evaluated on `data/val.arrow`, 2 images.")
+    assert f"[train@v3](#/experiments/1/runs/{one_run('train@v3').info.run_id}" in note(
+        "evaluate@v3"
+    )
+    assert "evaluated on `data/val.arrow`, 2 images." in note("evaluate@v3")
+
+
+def test_a_row_describes_its_score_beside_the_papers():
+    publish_all()
+    assert note("evaluate@v3").startswith(
+        "**Table 3 Single scale**\n\n"
+        "| | mIoU, % |\n"
+        "|:--|:--|\n"
+        "| **here** | **50.00** (95 % interval 40.00 to 60.00) |\n"
+        "| **the paper** | **78.51** (Table 3: ResNet-101 on VOC 2012 val, `table3_os16-eval8`) |\n"
+        "| **difference** | not comparable: 2 images, not VOC 2012 val |\n"
+    )
+
+
+def test_a_difference_is_given_on_as_many_images_as_the_paper_has(project):
+    paper = stores.PAPER | {"datasets": {"VOC 2012 val": 2}}
+    Path("paper.yaml").write_text(yaml.safe_dump(paper))
+    publish_all()
+    assert "| **difference** | -28.51 |" in note("evaluate@v3")
+    assert one_run("evaluate@v3").data.metrics["score/difference"] == pytest.approx(-0.2851)
+
+
+def test_a_row_that_nothing_was_published_of_is_described_without_the_paper():
+    document = yaml.safe_load(Path("params.yaml").read_text())
+    document["rows"]["v3"]["paper"] = []
+    Path("params.yaml").write_text(yaml.safe_dump(document))
+    publish_all()
+    run = one_run("evaluate@v3")
+    assert run.info.run_name == "v3"
+    assert "paper" not in run.data.tags["mlflow.note.content"]
+    assert "score/paper_miou" not in run.data.metrics
+    assert "table" not in run.data.tags
+
+
+def test_a_published_score_that_was_mistyped_is_put_right():
+    publish_all()
+    paper = Path("paper.yaml")
+    paper.write_text(paper.read_text().replace("78.51", "77.21"))
+    publish_all()
+    assert one_run("evaluate@v3").data.metrics["score/paper_miou"] == 0.7721
+    assert "**77.21**" in note("evaluate@v3")
+
+
+def test_runs_are_sorted_and_searched_by_table_network_and_output_strides():
+    publish_all()
+    network = {"backbone": "resnet18", "decoder": "no", "output_stride.training": "16"}
+    row = network | {"output_stride.evaluation": "8", "table": "Table 3"}
+    assert network.items() <= one_run("train@v3").data.tags.items()
+    assert row.items() <= one_run("evaluate@v3").data.tags.items()
+
+
+def test_runs_of_equal_params_have_equal_hashes_of_them():
+    publish_all()
+    hashes = [run.data.tags["params.sha256"] for run in all_runs()]
+    assert hashes[0] == hashes[1]  # v3 and v3plus differ in their keys alone
+    assert len(hashes[0]) == 64
+    assert hashes[0] != hashes[2]
+
+
+def test_a_training_and_its_rows_show_how_long_it_took_and_on_what(project):
+    took = {"seconds": 5400.0, "iterations": 4, "images_per_second": 12.5}
+    took |= {"device": "cpu", "num_devices": 1, "torch": "2.11.0"}
+    (project / "history/v3.timing.json").write_text(json.dumps(took))
+    publish_all()
+    run = one_run("train@v3")
+    assert run.data.metrics["cost/training_hours"] == 1.5
+    assert run.data.metrics["cost/images_per_second"] == 12.5
+    assert run.data.tags["training.device"] == "cpu"
+    assert one_run("evaluate@v3").data.metrics["cost/training_hours"] == 1.5
+    assert "cost/training_hours" not in one_run("evaluate@v3plus").data.metrics
+
+
+def test_a_model_names_the_splits_of_its_training_and_its_validation():
+    publish_all()
+    used = one_run("train@v3").inputs.dataset_inputs
+    assert sorted((u.tags[0].value, u.dataset.name) for u in used) == [
+        ("training", "data/train.arrow"),
+        ("validation", "data/val.arrow"),
+    ]
+
+
+def test_a_run_says_how_to_come_back_to_it(monkeypatch):
+    git("init", "-q")
+    git("add", "params.yaml", "paper.yaml")
+    git("commit", "-q", "-m", "params")
+    publish_all()
+    tags = one_run("evaluate@v3").data.tags
+    back = f"\n```\ngit checkout {tags['git.commit']}\ndvc repro evaluate@v3\n```"
+    assert f"make checkout RUN={one_run('evaluate@v3').info.run_id}" in note("evaluate@v3")
+    assert note("evaluate@v3").endswith(back)
+
+
+def test_a_run_of_a_dvc_experiment_is_applied_by_its_name(monkeypatch):
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "empty")
+    monkeypatch.setenv("DVC_EXP_NAME", "topsy-turvy")
+    publish_all()
+    back = "\n```\ndvc exp apply topsy-turvy\ndvc repro evaluate@v3\n```"
+    assert note("evaluate@v3 topsy-turvy").endswith(back)
+
+
+def test_sources_that_no_commit_holds_are_said_to_be_so():
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "empty")
+    publish_all()
+    assert "The sources differed from that commit" in note("evaluate@v3")
+
+
+def test_runs_that_an_earlier_version_published_get_what_is_new():
+    publish_all()
+    client, run = store.open_client(), one_run("evaluate@v3")
+    with sqlite3.connect("mlflow.db") as database:
+        for name in ("latest_metrics", "metrics"):
+            database.execute(f"DELETE FROM {name} WHERE key LIKE 'cost/%'")
+    publish_all()
+    assert client.get_run(run.info.run_id).data.metrics == run.data.metrics
 
 
 def test_a_row_that_is_warned_of_says_so_and_others_do_not():
     publish_all()
     tags = one_run("evaluate@v3_flip").data.tags
     assert tags["warnings"] == "Never predicted: dog."
-    assert tags["mlflow.note.content"].endswith("\n\n**Warning:** Never predicted: dog.")
-    others = [run.data.tags for run in all_runs() if run.info.run_name != "evaluate@v3_flip"]
+    assert "\n\n**Warning:** Never predicted: dog.\n" in tags["mlflow.note.content"]
+    others = [run.data.tags for run in all_runs() if run.data.tags["key"] != "v3_flip"]
     assert not [tags for tags in others if "warn" in str(tags).lower()]
 
 
@@ -160,7 +289,7 @@ def test_a_changed_training_adds_its_run_and_that_of_its_rows_alone(project):
     stores.write_project(project, learning_rate=0.1)
     publish_all()
     added = [run.info.run_name for run in all_runs()][len(NAMES) :]
-    assert added == ["train@v3", "evaluate@v3", "evaluate@v3_flip"]
+    assert added == ["train@v3", "v3 (Table 3)", "v3_flip (Table 3)"]
 
 
 def test_more_points_than_one_call_takes_arrive_once_each(project):
@@ -214,7 +343,7 @@ def test_a_publish_that_was_interrupted_is_completed():
     client.update_run(run.info.run_id, status="RUNNING")
     publish_all()
     assert one_run("train@v3").data.tags.keys() == run.data.tags.keys()
-    assert len(one_run("train@v3").inputs.dataset_inputs) == 1
+    assert len(one_run("train@v3").inputs.dataset_inputs) == 2
     assert one_run("train@v3").info.status == "FINISHED"
 
 
@@ -241,8 +370,7 @@ def test_a_description_follows_params_yaml(project):
     stores.write_project(project, desc="Table 5 Single scale")
     publish_all()
     assert len(all_runs()) == len(NAMES)
-    note = one_run("evaluate@v3").data.tags["mlflow.note.content"]
-    assert note.startswith("Table 5 Single scale\n")
+    assert note("evaluate@v3").startswith("**Table 5 Single scale**\n")
 
 
 def test_a_description_that_a_person_wrote_stays(project):
@@ -259,7 +387,7 @@ def test_a_run_keeps_its_origin_but_a_clean_commit_replaces_a_dirty_one(monkeypa
     git("commit", "-q", "--allow-empty", "-m", "empty")
     publish_all()
     assert one_run("train@v3").data.tags["git.state"] == "dirty"
-    git("add", "params.yaml")
+    git("add", "params.yaml", "paper.yaml")
     git("commit", "-q", "-m", "params")
     monkeypatch.setenv("DVC_EXP_NAME", "topsy-turvy")
     publish_all()

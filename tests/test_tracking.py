@@ -294,7 +294,7 @@ def test_points_from_a_time_without_a_server_arrive_when_it_is_back(project, mon
         relay.relay(json.dumps(message) + "\n" for message in training())
         assert "Connection refused" in capsys.readouterr().err
         assert curve(one_run("train@v3"), "train/loss") == LOSSES
-        publish.main(Path("params.yaml"), *map(Path, stores.FOLDERS))
+        publish.main(Path("params.yaml"), *map(Path, stores.INPUTS))
         assert [run.info.run_name for run in all_runs()] == stores.NAMES
         panels = store.open_client().list_artifacts(one_run("evaluate@v3").info.run_id)
     assert [artifact.path for artifact in panels] == ["panels.png", "trimap.png"]

@@ -13,15 +13,14 @@ from mlflow import MlflowClient, entities
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 
 from pipeline import files
-from pipeline.tracking import identity, store
-from pipeline.tracking.runs import Run
+from pipeline.tracking import identity, notes, store
+from pipeline.tracking.runs import DataSet, Run
 
 # The tag of a run that has all its params and curves, which cannot change again. Its value is the
 # md5 of the description as written here, to see whether a person has written another. MLflow's
 # pages do not show tags that begin with "mlflow.".
 _PUBLISHED = "mlflow.published"
 _NOTE = "mlflow.note.content"
-_CONTEXTS = {"model": "training", "row": "evaluation"}
 
 
 def fill(
@@ -41,19 +40,20 @@ def fill(
         links: addresses in MLflow by name of the runs before this one.
     """
     run_id, tags = there.info.run_id, there.data.tags
-    if _PUBLISHED not in tags:
-        client.log_batch(run_id, params=_missing_params(there, run))
-        store.log_metrics(client, run_id, _missing_points(client, there, run))
-        if "data" in run.files:
-            client.log_inputs(run_id, [_dataset(run)])
+    client.log_batch(run_id, params=_missing_params(there, run))
+    store.log_metrics(client, run_id, _missing_points(client, there, run))
+    client.log_inputs(run_id, _missing_data_sets(there, run))
+    origin = _origin(tags, origin)
     wanted = {
+        **run.tags,
         **identity.tags(run.kind, run.key),
         identity.TAG: run.identity,
         **{identity.md5_tag(file.path): file.md5 for file in run.files.values()},
+        "params.sha256": identity.sha256(run.params),
         **_figures(client, there, run),
         **({"warnings": " ".join(run.warnings)} if run.warnings else {}),
-        **_origin(tags, origin),
-        **_note(tags, _description(run, links)),
+        **origin,
+        **_note(tags, notes.describe(run, run_id, {**tags, **origin}, links)),
     }
     changed = [RunTag(*tag) for tag in wanted.items() if tags.get(tag[0]) != tag[1]]
     client.log_batch(run_id, tags=changed)
@@ -69,31 +69,55 @@ def _missing_points(client: MlflowClient, there: entities.Run, run: Run) -> list
     return [
         Metric(name, curve[step], timestamp, step)
         for name, curve in run.curves.items()
+        if not _is_whole(there, name, curve)
         for step, timestamp in _missing_steps(client, there, name, curve)
     ]
+
+
+def _is_whole(there: entities.Run, name: str, curve: Mapping[int, float]) -> bool:
+    """Whether a curve was published before, which its last value tells; others are looked at."""
+    return _PUBLISHED in there.data.tags and there.data.metrics.get(name) == curve[max(curve)]
 
 
 def _missing_steps(
     client: MlflowClient, there: entities.Run, name: str, curve: Mapping[int, float]
 ) -> list[tuple[int, int]]:
-    """Steps that MLflow does not have, each with a time between its neighbours' that it has."""
-    present = {}
+    """Steps that MLflow does not have, each with a time between its neighbours' that it has.
+
+    One that it has with another value, such as a published score that was mistyped, gets the
+    present time: the later of two values is the one that is shown.
+    """
+    now, present = time.time_ns() // 10**6, {}
     if name in there.data.metrics:
         points = client.get_metric_history(there.info.run_id, name)
-        present = {point.step: point.timestamp for point in points}
+        present = {point.step: point for point in sorted(points, key=lambda p: p.timestamp)}
+    changed = [
+        (step, now) for step in curve.keys() & present.keys() if present[step].value != curve[step]
+    ]
     missing = sorted(curve.keys() - present.keys())
     known = sorted(present) or [0]
-    times = [present.get(step, time.time_ns() // 10**6) for step in known]
+    times = [present[step].timestamp if step in present else now for step in known]
     timestamps = np.interp(missing, known, times)
-    return [(step, int(t)) for step, t in zip(missing, timestamps, strict=True)]
+    return changed + [(step, int(t)) for step, t in zip(missing, timestamps, strict=True)]
 
 
-def _dataset(run: Run) -> DatasetInput:
-    data = run.files["data"]
-    source = json.dumps({"uri": data.path})
-    profile = json.dumps({"num_images": run.num_images})
-    dataset = entities.Dataset(data.path, data.md5, "local", source, profile=profile)
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", _CONTEXTS[run.kind])])
+def _missing_data_sets(there: entities.Run, run: Run) -> list[DatasetInput]:
+    inputs = there.inputs.dataset_inputs if there.inputs else []
+    present = {(used.dataset.name, tag.value) for used in inputs for tag in used.tags}
+    return [
+        _data_set(used) for used in run.data_sets if (used.file.path, used.context) not in present
+    ]
+
+
+def _data_set(used: DataSet) -> DatasetInput:
+    """A split as MLflow shows it; its pages look for `num_rows` by that name."""
+    file = used.file
+    source = json.dumps({"uri": file.path})
+    profile = json.dumps(
+        {"num_rows": used.num_images, "num_images": used.num_images, "bytes": file.size}
+    )
+    dataset = entities.Dataset(file.path, file.md5, "local", source, profile=profile)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", used.context)])
 
 
 def _figures(client: MlflowClient, there: entities.Run, run: Run) -> dict[str, str]:
@@ -125,17 +149,6 @@ def _note(tags: Mapping[str, str], note: str) -> dict[str, str]:
     """The description, unless a person has written another in MLflow."""
     is_ours = _NOTE not in tags or _md5(tags[_NOTE]) == tags.get(_PUBLISHED)
     return {_PUBLISHED: _md5(note)} | ({_NOTE: note} if is_ours else {})
-
-
-def _description(run: Run, links: Mapping[str, str]) -> str:
-    if run.kind == "import":
-        return f"{run.desc}\n\nImported from `{run.files['archive'].path}`."
-    used = f"`{run.files['data'].path}`, {run.num_images:,} images"
-    if run.trained is None:
-        return f"{run.desc}\n\nTrained on {used}, from `{run.files['start'].path}`."
-    name = run.trained.name
-    warnings = "".join(f"\n\n**Warning:** {warning}" for warning in run.warnings)
-    return f"{run.desc}\n\n[{name}]({links[name]}) evaluated on {used}.{warnings}"
 
 
 def _md5(text: str) -> str:

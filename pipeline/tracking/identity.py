@@ -62,5 +62,10 @@ def identity(kind: str, key: str, params: Mapping[str, str], md5s: Mapping[str, 
         params: the entry, flattened.
         md5s: role of each file, e.g. "checkpoint", and md5 of its bytes.
     """
-    canonical = json.dumps([kind, key, params, md5s], sort_keys=True, separators=(",", ":"))
+    return sha256([kind, key, params, md5s])
+
+
+def sha256(value: object) -> str:
+    """Hashes what can be written as JSON, whatever the order of its keys."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

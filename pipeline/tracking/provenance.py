@@ -17,15 +17,17 @@ class File:
     Attributes:
         path: as in dvc.yaml.
         md5: of its bytes, as in dvc.lock.
+        size: bytes.
     """
 
     path: str
     md5: str
+    size: int
 
 
 def read(path: Path) -> File:
     """Takes the md5 of a file's bytes."""
-    return File(path.as_posix(), files.digest(path, "md5"))
+    return File(path.as_posix(), files.digest(path, "md5"), path.stat().st_size)
 
 
 def locked(lock: Path) -> dict[str, File]:
@@ -41,7 +43,10 @@ def locked_in(text: str) -> dict[str, File]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the plain one takes seconds
     stages = yaml.load(text, Loader=loader)["stages"].values()
     entries = [entry for part in ("deps", "outs") for s in stages for entry in s.get(part, [])]
-    return {entry["path"]: File(entry["path"], entry["md5"]) for entry in entries if "md5" in entry}
+    found = [
+        File(entry["path"], entry["md5"], entry["size"]) for entry in entries if "md5" in entry
+    ]
+    return {file.path: file for file in found}
 
 
 def origin(project: Path) -> dict[str, str]:

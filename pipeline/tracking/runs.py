@@ -7,16 +7,38 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from pipeline.report import results, table
+from pipeline.report.paper import Counterpart, Paper
+from pipeline.report.results import Result, Scores, TrimapPoint
+from pipeline.tracking import facts
 from pipeline.tracking.identity import flatten, identity, legal, stage
 from pipeline.tracking.provenance import File, read
 
-_SCORES = ("miou", "pixel_accuracy", "mean_class_accuracy")
+_SCORES = ("miou", "miou_low", "miou_high", "pixel_accuracy", "mean_class_accuracy")
+# Of a row's model, what its row shows too.
+_HOURS = ("cost/training_hours",)
+_TRIMAP = ("miou", "miou_low", "miou_high", "pixel_accuracy")
 
 # What a history's values are called in MLflow, if not train/...
 _NAMES = {"validation_miou": "val/miou"}
 
 # Metric -> step -> value.
 Curves = dict[str, dict[int, float]]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A split that a run reads.
+
+    Attributes:
+        file: the split.
+        num_images: in it.
+        context: "training", "validation" or "evaluation".
+    """
+
+    file: File
+    num_images: int
+    context: str
 
 
 @dataclass(frozen=True)
@@ -30,11 +52,14 @@ class Run:
         desc: of the entry.
         params: the entry, and of a row its model's too.
         curves: iteration or trimap_width is the step; of a single value 0.
-        files: what it was made of and what it made; "data" is the split, which an import has not.
-        num_images: in the split.
+        tags: by which one sorts and searches.
+        files: what it was made of and what it made, by role.
+        data_sets: what it reads; the first is the one in `files`.
         figures: name and file; the names are the same in all runs, so that MLflow compares them.
         trained: of a row, the run of its model.
-        warnings: of a row, what its evaluation warns of; a sentence each.
+        scores: of a row.
+        published: of a row, what was published of it, if anything was.
+        is_comparable: whether the published score is over as many images.
     """
 
     kind: str
@@ -43,27 +68,43 @@ class Run:
     desc: str
     params: dict[str, str]
     curves: Curves
+    tags: dict[str, str]
     files: dict[str, File]
-    num_images: int
+    data_sets: list[DataSet]
     figures: dict[str, Path]
     trained: "Run | None"
-    warnings: list[str]
+    scores: Scores | None
+    published: Counterpart | None
+    is_comparable: bool
+
+    @property
+    def stage(self) -> str:
+        """The stage whose result this is."""
+        return stage(self.kind, self.key)
 
     @property
     def name(self) -> str:
-        """The stage whose result this is."""
-        return stage(self.kind, self.key)
+        """What one types to find it: a row's key and table, a model's stage."""
+        if self.kind != "row":
+            return self.stage
+        return f"{self.key} ({self.published.source})" if self.published else self.key
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a row's evaluation warns of; a sentence each."""
+        return self.scores.warnings if self.scores else []
 
 
 def of_model(
     key: str,
     entry: Mapping[str, Any],
     *,
-    data: File,
+    data: DataSet,
+    validation: DataSet,
     start: File,
-    num_images: int,
     checkpoint: Path,
     history: Path,
+    timing: Path,
 ) -> Run:
     """Reads a trained model: its curve is in the history, a JSON object per iteration.
 
@@ -72,18 +113,22 @@ def of_model(
     """
     made = {"checkpoint": read(checkpoint), "history": read(history)}
     params = flatten(entry)
+    cost, on = facts.training_cost(timing)
     return Run(
         kind="model",
         key=key,
         identity=_identity("model", key, params, made),
         desc=entry["desc"],
         params=params,
-        curves=_history(history),
-        files={"data": data, "start": start, **made},
-        num_images=num_images,
+        curves=_history(history) | _single(cost),
+        tags=facts.of_network(entry["network"]) | on,
+        files={"data": data.file, "start": start, **made},
+        data_sets=[data, validation],
         figures={},
         trained=None,
-        warnings=[],
+        scores=None,
+        published=None,
+        is_comparable=False,
     )
 
 
@@ -100,11 +145,14 @@ def of_import(
         desc=entry["desc"],
         params=params,
         curves={},
+        tags=facts.of_network(entry["network"]),
         files={"archive": archive, **made},
-        num_images=0,
+        data_sets=[],
         figures={},
         trained=None,
-        warnings=[],
+        scores=None,
+        published=None,
+        is_comparable=False,
     )
 
 
@@ -112,34 +160,49 @@ def of_row(
     key: str,
     entry: Mapping[str, Any],
     *,
-    data: File,
-    num_images: int,
+    data: DataSet,
     trained: Run,
-    scores: Path,
-    trimap: Path,
+    paper: Paper,
+    metrics: Path,
+    cost: Mapping[str, float],
     figures: Mapping[str, Path],
 ) -> Run:
-    """Reads a row: its scores, its trimap curve and those of its figures that there are."""
+    """Reads a row: its scores, its trimap curve and those of its figures that there are.
+
+    Raises:
+        ValueError: a file in its folder of metrics is not as `evaluate` writes it, or it names
+            published rows that there are not.
+    """
     made = {
         "checkpoint": trained.files["checkpoint"],
-        "scores": read(scores),
-        "trimap": read(trimap),
+        "scores": read(metrics / "scores.json"),
+        "trimap": read(metrics / "trimap.json"),
     }
-    summary = json.loads(scores.read_text(encoding="utf-8"))
-    points = json.loads(trimap.read_text(encoding="utf-8"))
+    result = results.read(key, entry["desc"], entry["data"], entry["paper"], paper, metrics, None)
+    is_comparable = table.is_comparable(result, paper)
     params = flatten(entry) | {f"model.{name}": value for name, value in trained.params.items()}
+    costs = facts.inference_cost(cost)
+    costs |= {name: trained.curves[name][0] for name in _HOURS if name in trained.curves}
+    stride = {"output_stride.evaluation": str(entry["inference"]["output_stride"])}
+    published = {"table": result.published.source} if result.published else {}
     return Run(
         kind="row",
         key=key,
         identity=_identity("row", key, params, made),
         desc=entry["desc"],
         params=params,
-        curves=_scores(summary) | _trimap(points) | _ious(summary["iou_per_class"]),
-        files={"data": data, **made},
-        num_images=num_images,
+        curves=_scores(result, is_comparable=is_comparable)
+        | _trimap(result.trimap)
+        | _ious(result.scores.iou_per_class)
+        | _single(costs),
+        tags=trained.tags | stride | published,
+        files={"data": data.file, **made},
+        data_sets=[data],
         figures={name: path for name, path in figures.items() if path.exists()},
         trained=trained,
-        warnings=summary["warnings"],
+        scores=result.scores,
+        published=result.published,
+        is_comparable=is_comparable,
     )
 
 
@@ -165,16 +228,26 @@ def _history(path: Path) -> Curves:
     return curves
 
 
-def _scores(scores: Mapping[str, Any]) -> Curves:
-    return {f"score/{name}": {0: scores[name]} for name in _SCORES}
+def _scores(result: Result, *, is_comparable: bool) -> Curves:
+    scores = {name: getattr(result.scores, name) for name in _SCORES}
+    if result.published is not None:
+        scores["paper_miou"] = round(result.published.miou / 100, 6)  # 0.7721, not 0.77209...
+        if is_comparable:
+            scores["difference"] = result.scores.miou - scores["paper_miou"]
+    return _single({f"score/{name}": value for name, value in scores.items()})
 
 
 def _ious(iou_per_class: Mapping[str, float]) -> Curves:
-    return {legal(f"iou/{name}"): {0: iou} for name, iou in iou_per_class.items()}
+    return _single({legal(f"iou/{name}"): iou for name, iou in iou_per_class.items()})
 
 
-def _trimap(points: Sequence[Mapping[str, Any]]) -> Curves:
+def _trimap(points: Sequence[TrimapPoint]) -> Curves:
     return {
-        f"trimap/{name}": {point["trimap_width"]: point[name] for point in points}
-        for name in ("miou", "pixel_accuracy")
+        f"trimap/{name}": {point.trimap_width: getattr(point, name) for point in points}
+        for name in _TRIMAP
+        if points
     }
+
+
+def _single(values: Mapping[str, float]) -> Curves:
+    return {name: {0: value} for name, value in values.items()}
