@@ -620,7 +620,11 @@ def test_a_server_that_is_busy_is_asked_again_when_it_says(site, out):
     assert out.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("value", ["3600", email.utils.formatdate(time.time() + 7200, usegmt=True)])
+@pytest.mark.parametrize(
+    "value",
+    ["3600", email.utils.formatdate(time.time() + 7200, usegmt=True)],
+    ids=["seconds", "date"],
+)
 def test_a_server_that_asks_for_more_patience_than_there_is_is_left(site, out, value):
     url = site.serve("/file", status(429, Retry_After=value))
     fails(url, out, r"429 Too Many Requests, and asks to come back after \d{4} s")
