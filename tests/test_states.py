@@ -1,5 +1,6 @@
 """From a run in MLflow back to its bytes, in a small pipeline with the real git and DVC."""
 
+import json
 import os
 import shutil
 import subprocess
