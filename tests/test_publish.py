@@ -222,6 +222,15 @@ def test_a_model_names_the_splits_of_its_training_and_its_validation():
     ]
 
 
+def test_a_split_that_is_trained_on_and_validated_on_is_named_once_with_both():
+    document = yaml.safe_load(Path("params.yaml").read_text())
+    document["models"]["v3"]["validation"]["data"] = "data/train.arrow"
+    Path("params.yaml").write_text(yaml.safe_dump(document))
+    publish_all()
+    (used,) = one_run("train@v3").inputs.dataset_inputs
+    assert used.tags[0].value == "training, validation"
+
+
 def test_a_run_says_how_to_come_back_to_it(monkeypatch):
     git("init", "-q")
     git("add", "params.yaml", "paper.yaml")

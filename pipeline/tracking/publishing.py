@@ -34,7 +34,8 @@ def publish(experiment: str, runs: Sequence[Run], origin: Mapping[str, str]) -> 
 def _created(
     client: MlflowClient, experiment_id: str, run: Run, origin: Mapping[str, str]
 ) -> entities.Run:
-    tags = {**identity.tags(run.kind, run.key), identity.TAG: run.identity}
+    # In this order on the run's page: what a person reads before what a program compares.
+    tags = {**identity.tags(run.kind, run.key), **run.tags, **origin, identity.TAG: run.identity}
     title = provenance.title(run.name, origin)
     return client.create_run(experiment_id, tags=tags, run_name=title)
 

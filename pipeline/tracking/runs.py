@@ -123,7 +123,7 @@ def of_model(
         curves=_history(history) | _single(cost),
         tags=facts.of_network(entry["network"]) | on,
         files={"data": data.file, "start": start, **made},
-        data_sets=[data, validation],
+        data_sets=_once([data, validation]),
         figures={},
         trained=None,
         scores=None,
@@ -204,6 +204,15 @@ def of_row(
         published=result.published,
         is_comparable=is_comparable,
     )
+
+
+def _once(data_sets: Sequence[DataSet]) -> list[DataSet]:
+    """MLflow keeps one context of a data set: a split that is read for two has both in it."""
+    contexts: dict[File, list[str]] = {}
+    for used in data_sets:
+        contexts.setdefault(used.file, []).append(used.context)
+    sizes = {used.file: used.num_images for used in data_sets}
+    return [DataSet(file, sizes[file], ", ".join(names)) for file, names in contexts.items()]
 
 
 def _identity(kind: str, key: str, params: dict[str, str], made: dict[str, File]) -> str:

@@ -11,12 +11,45 @@ from typing import Any
 from mlflow import MlflowClient
 
 _TAG = "mlflow.sharedViewState."
+_KIND = "mlflow.experimentKind"
+_NOTE = "mlflow.note.content"
+
+# When a view of ours was made, as far as MLflow knows.
+_OURS = 0
 # The pages open on those for language models unless their address says otherwise.
 _WORKFLOW = "workflowType=machine_learning"
 
-_SCORES = ("score/miou", "score/pixel_accuracy", "score/mean_class_accuracy")
-_ROW_PARAMS = ("model", "inference.output_stride", "inference.scales", "inference.flip")
-_MODEL_PARAMS = ("network.backbone", "training.max_iterations", "training.base_learning_rate")
+# Columns of the table of rows: the result first, then what it is of, then what it cost.
+_ROW_COLUMNS = (
+    "metrics.`score/miou`",
+    "metrics.`score/paper_miou`",
+    "metrics.`score/difference`",
+    "tags.`table`",
+    "tags.`backbone`",
+    "tags.`decoder`",
+    "tags.`output_stride.training`",
+    "tags.`output_stride.evaluation`",
+    "params.`inference.scales`",
+    "params.`inference.flip`",
+    "metrics.`cost/billion_multiply_adds`",
+    "metrics.`cost/training_hours`",
+    "tags.`dvc.experiment`",
+)
+_MODEL_COLUMNS = (
+    "metrics.`best/miou`",
+    "metrics.`val/miou`",
+    "metrics.`train/loss`",
+    "tags.`backbone`",
+    "tags.`decoder`",
+    "tags.`output_stride.training`",
+    "params.`data`",
+    "params.`training.max_iterations`",
+    "params.`training.base_learning_rate`",
+    "params.`training.seed`",
+    "metrics.`cost/training_hours`",
+    "metrics.`cost/images_per_second`",
+    "tags.`dvc.experiment`",
+)
 
 _LINE: dict[str, Any] = {
     "lineSmoothness": 0,
@@ -32,19 +65,36 @@ _LINE: dict[str, Any] = {
 
 
 def save(client: MlflowClient, experiment_id: str) -> None:
-    """Saves the views that are not there; one that a person has changed stays as it is."""
+    """Saves the views, and says that the experiment is one of trainings.
+
+    A view that a person has changed, and a kind or description that a person has given, stay.
+    """
     there = client.get_experiment(experiment_id).tags
-    views = {"rows": _rows(), "models": _models()}
-    for key, view in views.items():
-        if _TAG + key not in there:
-            saved = {"name": key.capitalize(), "createdAt": 0, "updatedAt": 0}
-            value = json.dumps({**saved, "state": json.dumps(view)})
-            client.set_experiment_tag(experiment_id, _TAG + key, value)
+    links = [f"[{view}]({address(experiment_id, view)})" for view in _VIEWS]
+    wanted = {_KIND: "custom_model_development", _NOTE: f"Views: {', '.join(links)}."}
+    missing = {name: value for name, value in wanted.items() if name not in there}
+    for view, layout in _VIEWS.items():
+        saved = {"name": view.capitalize(), "createdAt": _OURS, "updatedAt": _OURS}
+        value = json.dumps({**saved, "state": json.dumps(layout)})
+        if there.get(_TAG + view) != value and _is_ours(there.get(_TAG + view)):
+            missing[_TAG + view] = value
+    for name, value in missing.items():
+        client.set_experiment_tag(experiment_id, name, value)
 
 
-def address(experiment_id: str) -> str:
-    """Where an experiment's rows are in MLflow's pages."""
-    return f"#/experiments/{experiment_id}/runs?{_WORKFLOW}&viewStateShareKey=rows"
+def _is_ours(saved: str | None) -> bool:
+    """Whether a view is as some version of this module saved it: the pages set the present time."""
+    if saved is None:
+        return True
+    try:
+        return bool(json.loads(saved)["updatedAt"] == _OURS)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def address(experiment_id: str, view: str = "rows") -> str:
+    """Where an experiment's rows are in MLflow's pages, or its models."""
+    return f"#/experiments/{experiment_id}/runs?{_WORKFLOW}&viewStateShareKey={view}"
 
 
 def run_address(experiment_id: str, run_id: str) -> str:
@@ -53,36 +103,53 @@ def run_address(experiment_id: str, run_id: str) -> str:
 
 
 def _rows() -> dict[str, Any]:
-    view = _view("row", _SCORES, _ROW_PARAMS, sections=("score", "trimap", "iou"))
-    view["orderByKey"] = "metrics.`score/miou`"
-    view["compareRunCharts"] = [_chart("BAR", name) for name in _SCORES]
-    view["compareRunCharts"] += [_line("trimap/miou"), _line("trimap/pixel_accuracy")]
-    return view
+    charts = [
+        _chart("BAR", "score/miou"),
+        _line("trimap/miou"),
+        _scatter("cost/billion_multiply_adds", "score/miou"),
+        _chart("BAR", "score/pixel_accuracy"),
+        _chart("BAR", "score/mean_class_accuracy"),
+    ]
+    sections = ("score", "trimap", "cost", "iou")
+    return _view("row", "metrics.`score/miou`", _ROW_COLUMNS, sections, charts)
 
 
 def _models() -> dict[str, Any]:
-    view = _view("model", ("train/loss",), _MODEL_PARAMS, sections=("train",))
-    view["orderByKey"] = "attributes.start_time"
-    view["compareRunCharts"] = [_line("train/loss"), _line("train/learning_rate")]
-    return view
+    charts = [
+        _line("val/miou"),
+        _chart("BAR", "best/miou"),
+        _line("train/loss"),
+        _line("train/learning_rate"),
+    ]
+    sections = ("val", "best", "train", "cost", "system")
+    return _view("model", "attributes.start_time", _MODEL_COLUMNS, sections, charts)
 
 
 def _view(
-    kind: str, metrics: Sequence[str], params: Sequence[str], sections: Sequence[str]
+    kind: str,
+    order: str,
+    columns: Sequence[str],
+    sections: Sequence[str],
+    charts: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    columns = [f"metrics.`{name}`" for name in metrics] + [f"params.`{name}`" for name in params]
-    columns.append("tags.`dvc.experiment`")
     return {
         "searchFilter": f"tags.kind = '{kind}'",
+        "orderByKey": order,
         "orderByAsc": False,
-        "selectedColumns": columns,
-        "columnOrder": columns,
+        "selectedColumns": list(columns),
+        "columnOrder": list(columns),
         "isAccordionReordered": True,
         "compareRunSections": [
-            {"uuid": name, "name": name, "display": name != "iou", "isGenerated": True}
+            {"uuid": name, "name": name, "display": name not in _FOLDED, "isGenerated": True}
             for name in sections
         ],
+        "compareRunCharts": list(charts),
     }
+
+
+def _scatter(x: str, y: str) -> dict[str, Any]:
+    axes = {"xaxis": {"key": x, "type": "METRIC"}, "yaxis": {"key": y, "type": "METRIC"}}
+    return {**_chart("SCATTER", y), "uuid": f"{y} by {x}", **axes}
 
 
 def _line(metric: str) -> dict[str, Any]:
@@ -95,6 +162,10 @@ def _chart(type_: str, metric: str) -> dict[str, Any]:
         "uuid": metric,
         "metricKey": metric,
         "metricSectionId": metric.split("/")[0],
-        "runsCountToCompare": 20,
+        "runsCountToCompare": 50,
         "isGenerated": True,
     }
+
+
+_FOLDED = ("iou", "system")
+_VIEWS = {"rows": _rows(), "models": _models()}
