@@ -138,8 +138,8 @@ def _claims(found: Sequence[Verdict]) -> Section:
     run = [verdict for verdict in found if verdict.gain]
     holding = sum(verdict.holds for verdict in run)
     summary = (
-        f"{len(found)} claims of the paper that are differences of two of its rows: {len(run)} "
-        f"were put to the test here, {holding} of these hold. Ours is the difference in mIoU "
+        f"{len(found)} claims of the paper that are differences of two of its rows: put to "
+        f"the test here: {len(run)}, and of these hold: {holding}. Ours is the difference in mIoU "
         "points and, in brackets, between which bounds 95 % of 1000 draws of the same images lie, "
         "both rows on the same draws. What another training would change is not in it."
     )
