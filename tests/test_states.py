@@ -83,7 +83,7 @@ def write_params(learning_rate):
     document = {"imports": {}, "models": {"v3": model}, "rows": {"v3": stores.ROW}}
     PARAMS.write_text(yaml.safe_dump(document | {"mlflow": {"experiment": "test"}}))
     Path("paper.yaml").write_text(yaml.safe_dump(stores.PAPER))
-    cost = {"multiply_adds": 1.0, "authors_multiply_adds": None, "parameters": 1}
+    cost = {"multiply_adds": 1.0, "authors_multiply_adds": 1.0, "parameters": 1}
     Path("metrics").mkdir(exist_ok=True)
     Path("metrics/multiply_adds.json").write_text(json.dumps({"v3": cost}))
 
