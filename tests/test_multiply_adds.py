@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -571,7 +572,7 @@ def test_the_command_fails_where_a_figure_is_off_or_missing_or_the_paper_has_non
         ({"table5_a": {}, "b": {"multiply_adds": 1.0}}, False),
     ):
         published = tmp_path / "paper.yaml"
-        published.write_text(json.dumps(paper(**rows).model_dump()))
+        published.write_text(yaml.safe_dump(paper(**rows).model_dump()))
         assert command.main(published, [preset]) is agrees
     printed = capsys.readouterr().out
     assert "\n1 of 1 rows within 0.1 %\n" in printed
@@ -587,7 +588,7 @@ def test_the_command_ends_in_one_line_for_a_missing_file(tmp_path, monkeypatch):
 
 def test_the_command_names_the_preset_whose_row_is_wrong(tmp_path, monkeypatch):
     published = tmp_path / "paper.yaml"
-    published.write_text(json.dumps(paper(table5_a={"multiply_adds": 1.0}).model_dump()))
+    published.write_text(yaml.safe_dump(paper(table5_a={"multiply_adds": 1.0}).model_dump()))
     for change, message in (
         ({"paper": ["table5_a"], "data": "data/mine/val.arrow"}, r"data: the classes of"),
         ({"paper": ["table5_b"]}, r"paper: 'table5_b' is not one of the 1 rows"),
