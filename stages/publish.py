@@ -58,7 +58,6 @@ def main(
             start=file(entry["start"]),
             checkpoint=checkpoints / f"{key}.safetensors",
             history=history / f"{key}.jsonl",
-            timing=history / f"{key}.timing.json",
         )
         for key, entry in models.items()
     }

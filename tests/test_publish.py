@@ -200,19 +200,6 @@ def test_runs_of_equal_params_have_equal_hashes_of_them():
     assert hashes[0] != hashes[2]
 
 
-def test_a_training_and_its_rows_show_how_long_it_took_and_on_what(project):
-    took = {"seconds": 5400.0, "iterations": 4, "images_per_second": 12.5}
-    took |= {"device": "cpu", "num_devices": 1, "torch": "2.11.0"}
-    (project / "history/v3.timing.json").write_text(json.dumps(took))
-    publish_all()
-    run = one_run("train@v3")
-    assert run.data.metrics["cost/training_hours"] == 1.5
-    assert run.data.metrics["cost/images_per_second"] == 12.5
-    assert run.data.tags["training.device"] == "cpu"
-    assert one_run("evaluate@v3").data.metrics["cost/training_hours"] == 1.5
-    assert "cost/training_hours" not in one_run("evaluate@v3plus").data.metrics
-
-
 def test_a_model_names_the_splits_of_its_training_and_its_validation():
     publish_all()
     used = one_run("train@v3").inputs.dataset_inputs

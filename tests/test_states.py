@@ -275,3 +275,11 @@ def test_outside_git_it_says_so(runs, capsys):
     shutil.rmtree(".git")
     run("dvc", "config", "core.no_scm", "true")
     assert "here is no git repository" in shown(capsys, runs["first"][0])
+
+
+@pytest.mark.parametrize("recorded", ["f" * 40, "--output=file"])
+def test_a_commit_that_is_not_in_this_repository_is_told(runs, capsys, recorded):
+    store.open_client().set_tag(runs["never"][0], "git.commit", recorded)
+    text = shown(capsys, runs["never"][0])
+    assert f"Nor is commit {recorded[:12]} here, on which it was made.\n" in text
+    assert not Path("file").exists()

@@ -1,8 +1,6 @@
 """What one sorts and searches runs by: the network in a few words, and what it cost."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 
@@ -15,27 +13,6 @@ def of_network(network: Mapping[str, Any] | None) -> dict[str, str]:
         "decoder": "no" if network["decoder"] is None else "yes",
         "output_stride.training": str(network["output_stride"]),
     }
-
-
-def training_cost(timing: Path) -> tuple[dict[str, float], dict[str, str]]:
-    """What a training took and on what, as metrics and as tags; nothing where no file says so.
-
-    Args:
-        timing: JSON beside the history, no DVC out that anything depends on.
-    """
-    if not timing.exists():
-        return {}, {}
-    took = json.loads(timing.read_text(encoding="utf-8"))
-    metrics = {
-        "cost/training_hours": took["seconds"] / 3600,
-        "cost/images_per_second": took["images_per_second"],
-    }
-    tags = {
-        "training.device": took["device"],
-        "training.num_devices": took["num_devices"],
-        "training.torch": took["torch"],
-    }
-    return metrics, {name: str(value) for name, value in tags.items()}
 
 
 def inference_cost(cost: Mapping[str, float]) -> dict[str, float]:

@@ -15,8 +15,6 @@ from pipeline.tracking.identity import flatten, identity, legal, stage
 from pipeline.tracking.provenance import File, read
 
 _SCORES = ("miou", "miou_low", "miou_high", "pixel_accuracy", "mean_class_accuracy")
-# Of a row's model, what its row shows too.
-_HOURS = ("cost/training_hours",)
 _TRIMAP = ("miou", "miou_low", "miou_high", "pixel_accuracy")
 
 # What a history's values are called in MLflow, if not train/...
@@ -104,7 +102,6 @@ def of_model(
     start: File,
     checkpoint: Path,
     history: Path,
-    timing: Path,
 ) -> Run:
     """Reads a trained model: its curve is in the history, a JSON object per iteration.
 
@@ -113,15 +110,14 @@ def of_model(
     """
     made = {"checkpoint": read(checkpoint), "history": read(history)}
     params = flatten(entry)
-    cost, on = facts.training_cost(timing)
     return Run(
         kind="model",
         key=key,
         identity=_identity("model", key, params, made),
         desc=entry["desc"],
         params=params,
-        curves=_history(history) | _single(cost),
-        tags=facts.of_network(entry["network"]) | on,
+        curves=_history(history),
+        tags=facts.of_network(entry["network"]),
         files={"data": data.file, "start": start, **made},
         data_sets=_once([data, validation]),
         figures={},
@@ -182,7 +178,6 @@ def of_row(
     is_comparable = table.is_comparable(result, paper)
     params = flatten(entry) | {f"model.{name}": value for name, value in trained.params.items()}
     costs = facts.inference_cost(cost)
-    costs |= {name: trained.curves[name][0] for name in _HOURS if name in trained.curves}
     stride = {"output_stride.evaluation": str(entry["inference"]["output_stride"])}
     published = {"table": result.published.source} if result.published else {}
     return Run(

@@ -20,6 +20,7 @@ from pipeline.revision import git
 from pipeline.tracking.identity import TAG, flatten, identity, md5_tag
 from pipeline.tracking.provenance import File, locked_in
 
+_COMMIT = re.compile(r"[0-9a-f]{40,64}")
 _EXPERIMENT = re.compile(r"(\w+) refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
 _SECTIONS = {"import": "imports", "model": "models", "row": "rows"}
 # All that a result depends on, and its md5.
@@ -75,22 +76,31 @@ def md5s(run: entities.Run) -> dict[str, str]:
 def changed_params(project: Path, commit: str, run: entities.Run) -> dict[str, tuple[str, str]]:
     """A run's params that differ from a commit's params.yaml: dotted name, then the two values."""
     kind, key = run.data.tags["kind"], run.data.tags["key"]
-    there = _params(_parsed(_content(project, commit)[0]), kind, key) or {}
-    prefixes = {"": f"{_SECTIONS[kind]}.{key}."}
-    if kind == "row":
-        prefixes["model."] = f"models.{run.data.params.get('model')}."
+    document = _parsed(_content(project, commit)[0])
+    there = _params(document, kind, key) or {}
+    model = run.data.params.get("model")
+    section = "imports" if model in _section(document, "imports") else "models"
     changed = {}
     for name in sorted(run.data.params.keys() | there.keys()):
         values = (run.data.params.get(name, "-"), there.get(name, "-"))
         if values[0] != values[1]:
-            prefix = "model." if kind == "row" and name.startswith("model.") else ""
-            changed[prefixes[prefix] + name.removeprefix(prefix)] = values
+            is_models = kind == "row" and name.startswith("model.")
+            place = f"{section}.{model}" if is_models else f"{_SECTIONS[kind]}.{key}"
+            changed[f"{place}.{name.removeprefix('model.')}"] = values
     return changed
 
 
+def recorded_commit(project: Path, tags: Mapping[str, str]) -> str | None:
+    """The commit that a run names, HEAD when it was made; None if this repository has it not."""
+    commit = tags.get("git.commit", "")
+    is_one = _COMMIT.fullmatch(commit)  # anyone may have written the tag
+    is_here = is_one and git(project, "cat-file", "-e", f"{commit}^{{commit}}") is not None
+    return commit if is_here else None
+
+
 def _states(project: Path, tags: Mapping[str, str]) -> Iterator[State]:
-    recorded = tags.get("git.commit")
-    if recorded and git(project, "cat-file", "-e", f"{recorded}^{{commit}}") is not None:
+    recorded = recorded_commit(project, tags)
+    if recorded:
         yield State(recorded, None)
     refs = git(project, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps") or ""
     experiments = [State(*match.groups()) for match in _EXPERIMENT.finditer(refs)]
@@ -141,17 +151,22 @@ def _identity(
 
 def _params(document: Mapping[str, Any], kind: str, key: str) -> dict[str, str] | None:
     """The params of an entry's run: a row has its model's, too."""
-    entry = (document.get(_SECTIONS[kind]) or {}).get(key)
+    entry = _section(document, _SECTIONS[kind]).get(key)
     if not isinstance(entry, dict):
         return None
     params = flatten(entry)
     if kind == "row":
-        sections = (document.get("models") or {}, document.get("imports") or {})
-        trained = next((s[params["model"]] for s in sections if params.get("model") in s), None)
-        if trained is None:
+        models = _section(document, "imports") | _section(document, "models")
+        trained = models.get(params.get("model"))
+        if not isinstance(trained, dict):
             return None
         params |= {f"model.{name}": value for name, value in flatten(trained).items()}
     return params
+
+
+def _section(document: Mapping[str, Any], name: str) -> dict[Any, Any]:
+    section = document.get(name)
+    return section if isinstance(section, dict) else {}
 
 
 @functools.lru_cache(maxsize=64)

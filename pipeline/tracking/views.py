@@ -32,7 +32,6 @@ _ROW_COLUMNS = (
     "params.`inference.scales`",
     "params.`inference.flip`",
     "metrics.`cost/billion_multiply_adds`",
-    "metrics.`cost/training_hours`",
     "tags.`dvc.experiment`",
 )
 _MODEL_COLUMNS = (
@@ -46,7 +45,6 @@ _MODEL_COLUMNS = (
     "params.`training.max_iterations`",
     "params.`training.base_learning_rate`",
     "params.`training.seed`",
-    "metrics.`cost/training_hours`",
     "metrics.`cost/images_per_second`",
     "tags.`dvc.experiment`",
 )

@@ -88,11 +88,13 @@ def _lost(project: Path, run: Run) -> list[str]:
         lines.append(
             "This clone is shallow, the rest of its history comes with git fetch --unshallow."
         )
-    commit = run.data.tags.get("git.commit")
-    if commit is None:
+    if "git.commit" not in run.data.tags:
         return [*lines, "The run names no commit either: it was made outside git."]
-    if git(project, "cat-file", "-e", f"{commit}^{{commit}}") is None:
-        lines.append(f"Commit {commit[:12]}, on which it was made, is not here either.")
+    commit = states.recorded_commit(project, run.data.tags)
+    if commit is None:
+        lines.append(
+            f"Nor is commit {run.data.tags['git.commit'][:12]} here, on which it was made."
+        )
         return [*lines, "It may come with git fetch, and an experiment with dvc exp pull."]
     changed = states.changed_params(project, commit, run)
     lines += ["To make it again:", f"  git checkout {commit[:12]}"]
