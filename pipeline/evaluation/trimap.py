@@ -4,7 +4,7 @@ The trimap of width w is the void pixels of the label dilated by a square of sid
 the void pixels themselves: the pixels at a chessboard distance of at most w from void. The
 authors dilate once per width; here every pixel's distance gives its narrowest trimap, one joint
 histogram counts them all, and a cumulative sum over widths gives the same counts. A Euclidean band,
-the void pixels dilated by a disc of radius w, takes about four times as long.
+the void pixels dilated by a disc of radius w, takes about three times as long.
 
 Source: `MyVOCevalsegBoundary.m` and its driver, the DeepLab authors' evaluation scripts (2016),
 which sweep w = 1..40 on VOC 2012 val with the square.

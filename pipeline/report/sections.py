@@ -140,7 +140,7 @@ def _claims(found: Sequence[Verdict]) -> Section:
     summary = (
         f"{len(found)} claims of the paper that are differences of two of its rows: put to "
         f"the test here: {len(run)}, and of these hold: {holding}. Ours is the difference in mIoU "
-        "points and, in brackets, between which bounds 95 % of 1000 draws of the same images lie, "
+        "points and, in brackets, between which bounds 95 % of the draws of images lie, "
         "both rows on the same draws. What another training would change is not in it."
     )
     lines = [
