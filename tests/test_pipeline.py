@@ -54,7 +54,7 @@ def test_a_changed_row_runs_that_row_report_and_publish_alone(clone, first_repro
     executed, restored = clone.repro()
     row = {"predict@v3_os16", "evaluate@v3_os16"}
     # DVC runs the check again because params.yaml changed; it computes nothing.
-    assert executed | restored == {"check", *row, "multiply_adds", "report", "publish"}
+    assert executed | restored == {"check", *row, "compare", "multiply_adds", "report", "publish"}
 
 
 def test_a_changed_training_runs_that_model_and_its_rows_alone(clone, first_repro):
@@ -65,7 +65,7 @@ def test_a_changed_training_runs_that_model_and_its_rows_alone(clone, first_repr
     clone.change_params(change)
     executed, _ = clone.repro()
     chain = {"train@v3plus", "predict@v3plus_os16", "evaluate@v3plus_os16"}
-    assert executed == {"check", *chain, "multiply_adds", "report", "publish"}
+    assert executed == {"check", *chain, "compare", "multiply_adds", "report", "publish"}
     assert clone.digest("checkpoints/v3plus.safetensors") != before
 
 
