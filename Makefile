@@ -78,9 +78,12 @@ predict: setup ## label maps of your own pictures, to OUT=...
 	@test -n "$(CHECKPOINT)" -a -n "$(IMAGES)" -a -n "$(OUT)" || { echo "error: CHECKPOINT=file.safetensors, IMAGES=folder and OUT=folder are needed"; exit 1; }
 	@python -m pipeline.pictures "$(CHECKPOINT)" "$(IMAGES)" "$(OUT)" "$(or $(MAX_SIDE),2049)"
 
-submission: setup ## pack ROW's label maps for the test server of VOC or Cityscapes
-	@test -n "$(ROW)" || { echo "error: ROW=... is needed, a key of rows in params.yaml"; exit 1; }
-	@python -m pipeline.submission params.yaml "$(ROW)" predictions submissions
+submission: setup ## what the server of VOC or Cityscapes takes, of a submission or a row
+	@test -n "$(ROW)" || { echo "error: ROW=... is needed, a key of submissions or of rows in params.yaml"; exit 1; }
+	@if dvc stage list --name-only | grep -qxF "submission@$(ROW)"; \
+		then dvc repro "submission@$(ROW)" && ls -l submissions/"$(ROW)"/results.*; \
+		else python -m pipeline.submission params.yaml "$(ROW)" predictions submissions; \
+	fi
 
 setup: .venv/installed
 

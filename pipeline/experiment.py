@@ -23,6 +23,7 @@ from pipeline.originals.config import (
     Custom,
     Trainaug,
     Voc,
+    VocTest,
 )
 from pipeline.params import Config
 from pipeline.report.config import Report
@@ -32,6 +33,7 @@ from pipeline.training.config import Training, Validation, part_mistake
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+$")]
 
 
+_VOC_SECTIONS = ("voc", "voc_test", "trainaug")
 _CUSTOM_SPLITS = {f"data/custom/{split}.arrow" for split in ("train", "val")}
 
 
@@ -75,6 +77,26 @@ class Row(Config):
     evaluation: Evaluation
 
 
+class Submission(Config):
+    """One row of a table that a test server scores.
+
+    Attributes:
+        desc: for people; begins with the paper's section or table.
+        model: key of a model, or of an import.
+        data: the split without labels.
+        paper: keys of the rows in paper.yaml that published its result, most often one or none.
+        inference: how label maps are made.
+        server_miou: percent, as the server said; null until it did. The report alone reads it.
+    """
+
+    desc: str
+    model: str
+    data: str
+    paper: list[str]
+    inference: Inference
+    server_miou: Annotated[float, Field(gt=0.0, lt=100.0)] | None
+
+
 class Mlflow(Config):
     """Where MLflow files the runs.
 
@@ -90,6 +112,7 @@ class Experiment(Config):
 
     archives: dict[Key, Archive]
     voc: dict[Key, Voc]
+    voc_test: dict[Key, VocTest]
     trainaug: dict[Key, Trainaug]
     coco: dict[Key, Coco]
     cityscapes: dict[Key, Cityscapes]
@@ -98,6 +121,7 @@ class Experiment(Config):
     imports: dict[Key, Import]
     models: dict[Key, Model]
     rows: Annotated[dict[Key, Row], Field(min_length=1)]
+    submissions: dict[Key, Submission]
     report: Report
     mlflow: Mlflow
 
@@ -121,6 +145,11 @@ def _mistakes(experiment: Experiment) -> list[str]:
         *_import_mistakes(experiment),
         *(m for key, model in experiment.models.items() for m in _model_mistakes(key, model)),
         *(m for key, row in experiment.rows.items() for m in _row_mistakes(key, row, experiment)),
+        *(
+            mistake
+            for key, submission in experiment.submissions.items()
+            for mistake in _submission_mistakes(key, submission, experiment)
+        ),
         *_start_mistakes(experiment),
         *_data_mistakes(experiment),
         *(m for custom in experiment.custom.values() for m in _custom_mistakes(custom, experiment)),
@@ -130,12 +159,12 @@ def _mistakes(experiment: Experiment) -> list[str]:
 def _source_mistakes(experiment: Experiment) -> list[str]:
     mistakes = [
         f"{section}.{key}: not one of archives ({_listed(experiment.archives)})"
-        for section, keys in (("voc", experiment.voc), ("trainaug", experiment.trainaug))
-        for key in keys
+        for section in _VOC_SECTIONS
+        for key in getattr(experiment, section)
         if key not in experiment.archives
     ]
-    for section, count in (("voc", len(experiment.voc)), ("trainaug", len(experiment.trainaug))):
-        if count > 1:
+    for section in _VOC_SECTIONS:
+        if (count := len(getattr(experiment, section))) > 1:
             mistakes.append(f"{section}: {count} archives, but all would write the same splits")
     if experiment.trainaug and not experiment.voc:
         mistakes.append("trainaug: needs VOC train and val, but voc lists no archive")
@@ -211,34 +240,46 @@ def _rate_mistakes(place: str, network: Network, output_stride: int) -> list[str
 
 
 def _row_mistakes(key: str, row: Row, experiment: Experiment) -> list[str]:
-    stride = row.inference.output_stride
-    mistakes = _row_network_mistakes(key, row.model, stride, experiment)
+    place = f"rows.{key}"
+    mistakes = _network_mistakes(place, row.model, row.inference.output_stride, experiment)
+    mistakes += _size_mistakes(place, row.inference)
     if key == "data":
         mistakes.append("rows.data: metrics/data is where the data's own metrics are; rename it")
-    for side, size in (("height", row.inference.height), ("width", row.inference.width)):
-        for scale in row.inference.scales:
+    return mistakes
+
+
+def _submission_mistakes(key: str, submission: Submission, experiment: Experiment) -> list[str]:
+    place, inference = f"submissions.{key}", submission.inference
+    mistakes = _network_mistakes(place, submission.model, inference.output_stride, experiment)
+    return mistakes + _size_mistakes(place, inference)
+
+
+def _size_mistakes(place: str, inference: Inference) -> list[str]:
+    stride, mistakes = inference.output_stride, []
+    for side, size in (("height", inference.height), ("width", inference.width)):
+        for scale in inference.scales:
             scaled = (size - 1) * scale + 1
             if scaled % stride != 1 or scaled <= stride:
                 mistakes.append(
-                    f"rows.{key}.inference.{side}: {size} at scale {scale} gives {scaled:g}, which "
+                    f"{place}.inference.{side}: {size} at scale {scale} gives {scaled:g}, which "
                     f"is not k * {stride} + 1 with k >= 1, as output_stride {stride} needs"
                 )
     return mistakes
 
 
-def _row_network_mistakes(
-    key: str, model: str, output_stride: int, experiment: Experiment
+def _network_mistakes(
+    place: str, model: str, output_stride: int, experiment: Experiment
 ) -> list[str]:
     if model in experiment.models:
         network = experiment.models[model].network
-        return _rate_mistakes(f"rows.{key}: models.{model}.network", network, output_stride)
+        return _rate_mistakes(f"{place}: models.{model}.network", network, output_stride)
     if model not in experiment.imports:
         known = [*experiment.models, *experiment.imports]
-        return [f"rows.{key}.model: {model!r} is not one of models or imports ({_listed(known)})"]
+        return [f"{place}.model: {model!r} is not one of models or imports ({_listed(known)})"]
     imported = experiment.imports[model]
     if imported.network is None or imported.classes is None:
-        return [f"rows.{key}.model: imports.{model} has no classifier, so it cannot be evaluated"]
-    return _rate_mistakes(f"rows.{key}: imports.{model}.network", imported.network, output_stride)
+        return [f"{place}.model: imports.{model} has no classifier, so it cannot be evaluated"]
+    return _rate_mistakes(f"{place}: imports.{model}.network", imported.network, output_stride)
 
 
 def _start_mistakes(experiment: Experiment) -> list[str]:
@@ -267,29 +308,51 @@ def _starts_from_itself(key: str, models: dict[str, Model]) -> bool:
 
 
 def _data_mistakes(experiment: Experiment) -> list[str]:
-    known: set[str] = set()
+    labelled, hidden = _labelled_splits(experiment), _hidden_splits(experiment)
+    learned = [(f"models.{key}", model.data) for key, model in experiment.models.items()]
+    learned += [
+        (f"models.{key}.validation", model.validation.data)
+        for key, model in experiment.models.items()
+    ]
+    learned += [(f"rows.{key}", row.data) for key, row in experiment.rows.items()]
+    mistakes = [
+        f"{place}.data: the labels of {data} are known to a test server alone; it is for "
+        "submissions"
+        if data in hidden
+        else f"{place}.data: {data!r} is not one of {_listed(labelled)}"
+        for place, data in learned
+        if data not in labelled
+    ]
+    return mistakes + [
+        f"submissions.{key}.data: {submission.data!r} is not one of {_listed(hidden)}"
+        for key, submission in experiment.submissions.items()
+        if submission.data not in hidden
+    ]
+
+
+def _labelled_splits(experiment: Experiment) -> set[str]:
+    known = {f"data/coco/{key}.arrow" for key in experiment.coco}
     if experiment.voc:
         known |= {f"data/voc/{split}.arrow" for split in ("train", "val", "trainval")}
     if experiment.trainaug:
         known.add("data/voc/trainaug.arrow")
     if experiment.custom:
         known |= _CUSTOM_SPLITS
-    known |= {f"data/coco/{key}.arrow" for key in experiment.coco}
     if experiment.cityscapes:
-        known |= {f"data/cityscapes/{split}.arrow" for split in ("train", "val", "test")}
+        known |= {f"data/cityscapes/{split}.arrow" for split in ("train", "val")}
     if experiment.cityscapes_coarse:
         known.add("data/cityscapes/coarse.arrow")
-    entries = [(f"models.{key}", model.data) for key, model in experiment.models.items()]
-    entries += [
-        (f"models.{key}.validation", model.validation.data)
-        for key, model in experiment.models.items()
-    ]
-    entries += [(f"rows.{key}", row.data) for key, row in experiment.rows.items()]
-    return [
-        f"{place}.data: {data!r} is not one of {_listed(known)}"
-        for place, data in entries
-        if data not in known
-    ]
+    return known
+
+
+def _hidden_splits(experiment: Experiment) -> set[str]:
+    """Those whose labels a test server alone knows."""
+    known = set()
+    if experiment.voc_test:
+        known.add("data/voc/test.arrow")
+    if experiment.cityscapes:
+        known.add("data/cityscapes/test.arrow")
+    return known
 
 
 def _custom_mistakes(custom: Custom, experiment: Experiment) -> list[str]:

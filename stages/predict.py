@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from pipeline import command, files, label_map, params
+from pipeline import command, files, params
 from pipeline.inference import predict
 from pipeline.inference.config import Inference
 from pipeline.model import checkpoints
@@ -25,8 +25,7 @@ def main(key: str, params_file: Path, checkpoint: Path, data: Path, predictions:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     labels = predict.label_maps(model, network, split, inference, device=device)
     with files.atomic_folder(predictions) as folder:
-        for image_id, label in tqdm(labels, total=len(split), desc=key, unit="image"):
-            (folder / f"{image_id}.png").write_bytes(label_map.encode(label, classes))
+        predict.write(folder, tqdm(labels, total=len(split), desc=key, unit="image"), classes)
 
 
 if __name__ == "__main__":

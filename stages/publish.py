@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import command, params, splits
-from pipeline.report import paper
+from pipeline.report import paper, results
 from pipeline.tracking import provenance, publishing, runs
 
 
@@ -58,6 +58,7 @@ def main(
             start=file(entry["start"]),
             checkpoint=checkpoints / f"{key}.safetensors",
             history=history / f"{key}.jsonl",
+            training=results.read_training_cost(key, models, history),
         )
         for key, entry in models.items()
     }
@@ -70,6 +71,7 @@ def main(
             paper=published,
             metrics=metrics / key,
             cost=costs[key],
+            training=results.read_training_cost(entry["model"], models, history),
             figures={
                 "panels.png": report / "panels" / f"{key}.png",
                 "trimap.png": report / "trimap.png",

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline import command, files, params, revision
-from pipeline.experiment import Row
+from pipeline.experiment import Row, Submission
 from pipeline.report import (
     comparisons,
     figures,
@@ -20,6 +20,7 @@ from pipeline.report import (
     table,
 )
 from pipeline.report.config import Report
+from pipeline.report.paper import counterpart
 from pipeline.report.results import WorstImage
 from pipeline.splits import Split
 
@@ -29,6 +30,7 @@ def main(
     paper_file: Path,
     data_folder: Path,
     checkpoints: Path,
+    history: Path,
     counts: Path,
     metrics_folder: Path,
     predictions_folder: Path,
@@ -40,15 +42,32 @@ def main(
     """
     report = params.load(params_file, "report", Report)
     rows = params.load(params_file, "rows", dict[str, Row])
-    networks = params.load(params_file, "imports", dict[str, dict[str, Any]])
-    networks |= params.load(params_file, "models", dict[str, dict[str, Any]])
+    submissions = params.load(params_file, "submissions", dict[str, Submission])
+    imports = params.load(params_file, "imports", dict[str, dict[str, Any]])
+    models = params.load(params_file, "models", dict[str, dict[str, Any]])
     published = paper.load(paper_file)
     costs = results.read_costs(metrics_folder / "multiply_adds.json")
     ours = [
         results.read(
-            key, row.desc, row.data, row.paper, published, metrics_folder / key, costs.get(key)
+            key,
+            row.desc,
+            row.data,
+            counterpart(published, f"rows.{key}", row.paper),
+            metrics_folder / key,
+            multiply_adds=costs.get(key),
+            training=results.read_training_cost(row.model, models, history),
         )
         for key, row in rows.items()
+    ]
+    submitted = [
+        results.Submitted(
+            key,
+            entry.desc,
+            counterpart(published, f"submissions.{key}", entry.paper),
+            entry.server_miou,
+            results.read_training_cost(entry.model, models, history),
+        )
+        for key, entry in submissions.items()
     ]
     worst = {
         key: results.read_json(metrics_folder / key / "worst_images.json", list[WorstImage])
@@ -57,8 +76,9 @@ def main(
     entries = {key: row.model_dump(mode="json") for key, row in rows.items()}
     evidence = sections.Evidence(
         comparisons=comparisons.read(metrics_folder / "comparisons.json"),
+        submitted=submitted,
         worst=worst,
-        origins=origins.read(entries, networks, checkpoints, data_folder),
+        origins=origins.read(entries, imports | models, checkpoints, data_folder),
         revision=revision.head(data_folder.absolute().parent),
     )
     contents = sections.build(ours, published, report.panels, evidence)

@@ -2,15 +2,15 @@
 
 Runs on every GPU that there is, and on the CPU where there is none. The history has one line of
 JSON for each iteration, the first with the class weights if there are any, and one for each
-validation. Both outputs are the same bytes for the same inputs on a CPU, however often the training
-was interrupted.
+validation. Checkpoint and history are the same bytes for the same inputs on a CPU, however often
+the training was interrupted. The pace tells how long it took; no result is computed from it.
 """
 
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from pipeline import command, params
+from pipeline import command, files, params
 from pipeline.data.images import decode_label
 from pipeline.model import checkpoints, deeplab
 from pipeline.model.config import Network
@@ -21,6 +21,7 @@ from pipeline.training import (
     interruption,
     launch,
     loop,
+    pace,
     scratch,
     team,
     validation,
@@ -38,8 +39,9 @@ def main(
     validation_data: Path,
     checkpoint: Path,
     history: Path,
+    pace_file: Path,
 ) -> None:
-    """Reads two splits and one file of weights, writes a checkpoint and its history."""
+    """Reads two splits and one file of weights, writes a checkpoint, its history and its pace."""
     if launch.is_wanted():
         launch.run("stages.train", sys.argv[1:])
         return
@@ -106,6 +108,10 @@ def main(
         progress.finish(model)
         if us.is_leader:
             checkpoints.save(checkpoint, model, network, split.classes)
+            summary = pace.summarise(
+                training, seconds=keeper.seconds, device=us.device, num_devices=us.size
+            )
+            files.write_json(pace_file, summary)
             keeper.hand_over(history)
 
 

@@ -74,6 +74,14 @@ def voc_files(train, val, trainval=None, root=VOC):
     }
 
 
+def voc_test_files(test, root=VOC):
+    """Everything of VOC's archive of test."""
+    return {
+        f"{root}/ImageSets/Segmentation/test.txt": listed(test),
+        **{f"{root}/JPEGImages/{i}.jpg": jpeg(grey=10 * k) for k, i in enumerate(test)},
+    }
+
+
 def sbd_files(train, val, root=SBD):
     """Everything of an SBD archive; the lists come last, all labels are 15."""
     every = [*train, *val]

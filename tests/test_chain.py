@@ -80,7 +80,8 @@ def train_all(document):
             Path(path) for path in (model["data"], model["start"], model["validation"]["data"])
         )
         history = Path(f"history/{key}.jsonl")
-        train.main(key, PARAMS, data, start, watched, checkpoint(key), history)
+        pace = Path(f"history/{key}.pace.json")
+        train.main(key, PARAMS, data, start, watched, checkpoint(key), history, pace)
 
 
 @pytest.fixture(scope="module", autouse=True)

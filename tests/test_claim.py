@@ -44,7 +44,8 @@ def miou_by_width(tmp_path_factory):
 def _run(key, row, params, params_file):
     model = params["models"][row["model"]]
     checkpoint, folder = Path(f"checkpoints/{row['model']}.safetensors"), Path("predictions") / key
-    history, scores, curve = (Path(f"{key}_{name}") for name in ("history", "scores", "trimap"))
+    names = ("history", "pace", "scores", "trimap")
+    history, pace, scores, curve = (Path(f"{key}_{name}") for name in names)
     train.main(
         row["model"],
         params_file,
@@ -53,6 +54,7 @@ def _run(key, row, params, params_file):
         Path(model["validation"]["data"]),
         checkpoint,
         history,
+        pace,
     )
     predict.main(key, params_file, checkpoint, Path(row["data"]), folder)
     others = [Path(key, name) for name in ("worst_images.json", "counts.arrow", "confusion.csv")]

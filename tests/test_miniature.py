@@ -151,7 +151,7 @@ def test_sbd_is_compressed_and_voc_is_not(voc_archive, sbd_archive):
 
 
 def test_another_name_is_an_error():
-    message = "no miniature of 'cityscapes'; there are voc2012, sbd, coco-train2017, coco-val2017, "
+    message = "no miniature of 'cityscapes'; there are voc2012, voc2012test, sbd, coco-train2017, "
     with pytest.raises(ValueError, match=message):
         miniature.generate("cityscapes", 0)
 

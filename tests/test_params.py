@@ -230,6 +230,7 @@ def test_a_number_that_yaml_reads_as_text_is_an_error(path):
             "models.v3.data: 'data/voc/test.arrow' is not one of data/voc/train.arrow, "
             "data/voc/trainaug.arrow, data/voc/trainval.arrow, data/voc/val.arrow",
         ),
+        (("voc_test", "test"), {}, "voc_test.test: not one of archives (resnet18, sbd, voc2012)"),
         (
             ("rows", "v3_os16", "model"),
             "v4",
@@ -263,6 +264,46 @@ COCO = {
 COUNTS = {"train": 2975, "val": 500, "test": 1525}
 CITYSCAPES = {"images": "sbd", "labels": "sbd", "expected_images": COUNTS, "storage": "raw"}
 COARSE = CITYSCAPES | {"expected_images": 19998}
+
+
+def with_submission(**changes):
+    document = changed("voc_test", "sbd", value={})
+    inference = document["rows"]["v3_os16"]["inference"]
+    submission = {"desc": "Table 6", "model": "v3", "data": "data/voc/test.arrow", "paper": []}
+    submission |= {"inference": inference, "server_miou": None} | changes
+    document["submissions"]["a"] = submission
+    return document
+
+
+def test_a_submission_is_an_entry_like_a_row_without_scores(path):
+    path.write_text(yaml.safe_dump(with_submission(server_miou=87.8)))
+    assert experiment.load(path).submissions["a"].server_miou == 87.8
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model": "v4"}, "submissions.a.model: 'v4' is not one of models or imports (v3, v3plus)"),
+        (
+            {"data": "data/voc/val.arrow"},
+            "submissions.a.data: 'data/voc/val.arrow' is not one of data/voc/test.arrow",
+        ),
+    ],
+)
+def test_a_submission_that_fits_nothing_is_told(path, changes, expected):
+    assert mistakes(path, with_submission(**changes)) == [expected]
+
+
+@pytest.mark.parametrize("section", ["models", "rows"])
+def test_labels_that_a_server_alone_knows_are_neither_learned_nor_scored(path, section):
+    document = with_submission()
+    key = {"models": "v3", "rows": "v3_os16"}[section]
+    document[section][key]["data"] = "data/voc/test.arrow"
+    (mistake,) = mistakes(path, document)
+    assert mistake == (
+        f"{section}.{key}.data: the labels of data/voc/test.arrow are known to a test server "
+        "alone; it is for submissions"
+    )
 
 
 @pytest.mark.parametrize(

@@ -312,3 +312,13 @@ def test_no_two_places_share_a_mapping(path):
     for mapping, place in mappings(yaml.safe_load(path.read_text()), ""):
         places.setdefault(id(mapping), []).append(place)
     assert [shared for shared in places.values() if len(shared) > 1] == []
+
+
+def test_the_networks_of_voc_test_are_those_of_voc_so_that_they_are_trained_once():
+    test = experiment.load(ROOT / "presets/voc-test.yaml")
+    assert test.models.items() <= VOC.models.items()
+    assert test.rows.items() <= VOC.rows.items()
+    assert (test.trainaug, test.coco) == (VOC.trainaug, VOC.coco)
+    assert {key: a for key, a in test.archives.items() if key != "voc2012test"}.items() <= (
+        VOC.archives.items()
+    )

@@ -108,6 +108,8 @@ def test_a_row_shows_its_scores_its_trimap_curve_and_its_models_params():
         "iou/traffic _light_": 0.25,
         "cost/billion_multiply_adds": 7.5,
         "cost/million_parameters": 13.5,
+        "cost/training_hours": 1.5,
+        "cost/images_per_second": 12.5,
     }
     assert curve(run, "trimap/miou") == [(1, 0.1), (2, 0.2), (3, 0.3)]
 

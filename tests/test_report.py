@@ -29,7 +29,16 @@ from pipeline.report import paper as paper_yaml
 from pipeline.report.comparisons import Comparison
 from pipeline.report.origins import Origin
 from pipeline.report.paper import Claim, Paper, Published, TrimapGain, counterpart
-from pipeline.report.results import Result, Scores, TrimapPoint, read
+from pipeline.report.results import (
+    Pace,
+    Result,
+    Scores,
+    Submitted,
+    TrainingCost,
+    TrimapPoint,
+    read,
+    read_training_cost,
+)
 from pipeline.report.sections import Evidence
 from pipeline.revision import Revision
 
@@ -67,6 +76,19 @@ PAPER = Paper(
 )
 
 
+TRAINING = TrainingCost(
+    1.5,
+    Pace(
+        seconds=5400.0,
+        iterations=3,
+        images_per_second=8.0,
+        device="NVIDIA H100",
+        num_devices=2,
+        torch="2.11.0",
+    ),
+)
+
+
 def scores(miou=0.5, num_images=2, iou_per_class=None, absent_classes=(), warnings=()):
     return Scores(
         miou=miou,
@@ -90,7 +112,8 @@ def curve(*mious):
 
 def result(key="ours", *, paper_keys=(), trimap=(), data="val.arrow", **kwargs):
     published = counterpart(PAPER, key, paper_keys)
-    return Result(key, f"about {key}", data, published, scores(**kwargs), list(trimap), 12.3)
+    scored = scores(**kwargs)
+    return Result(key, f"about {key}", data, published, scored, list(trimap), 12.3, TRAINING)
 
 
 def pair(near_decoder=0.5, near_bilinear=0.4):
@@ -100,9 +123,11 @@ def pair(near_decoder=0.5, near_bilinear=0.4):
     ]
 
 
-def evidence(compared=()):
+def evidence(compared=(), submitted=()):
     origin = Origin("v3", "checkpoints/v3.safetensors", "ab" * 16, "data/val.arrow", "cd" * 16, "")
-    return Evidence(list(compared), {}, [origin], Revision("f" * 40, is_clean=False))
+    return Evidence(
+        list(compared), list(submitted), {}, [origin], Revision("f" * 40, is_clean=False)
+    )
 
 
 def compared(row, over, miou, low, high):
@@ -193,7 +218,7 @@ def test_the_zoo_published_the_same_as_the_rows_of_the_tables_that_it_repeats(pu
         ),
     }
     for zoo, in_table in repeated.items():
-        counterpart(published, "x", [in_table, zoo])
+        counterpart(published, "rows.x", [in_table, zoo])
 
 
 def test_the_decoder_gains_over_whole_images_what_the_tables_say(published):
@@ -212,12 +237,14 @@ def test_rows_name_published_rows_that_exist(file, published):
 
 def test_an_unknown_published_row_is_refused_and_the_nearest_named(published):
     with pytest.raises(ValueError, match=r"rows\.x\.paper: .* 69 rows .*: table3_resnet101_os16-"):
-        paper_yaml.find(published, "x", "table3_resnet101_os16-eval16-deocder")
+        paper_yaml.find(published, "rows.x", "table3_resnet101_os16-eval16-deocder")
 
 
 def test_all_rows_that_name_a_wrong_published_row_are_told_at_once():
+    named = {"a": ["nothing"], "b": ["dec"], "c": ["dec", "bil"], "d": []}
+    keys = {f"rows.{key}": paper_keys for key, paper_keys in named.items()}
     with pytest.raises(ValueError, match="is not one of") as error:
-        paper_yaml.check(PAPER, {"a": ["nothing"], "b": ["dec"], "c": ["dec", "bil"], "d": []})
+        paper_yaml.check(PAPER, keys)
     assert [line.split(":")[0] for line in str(error.value).splitlines()] == [
         "rows.a.paper",
         "rows.c.paper",
@@ -235,12 +262,12 @@ def test_all_rows_that_name_a_wrong_published_row_are_told_at_once():
     ],
 )
 def test_a_row_answers_one_result_under_all_its_keys(keys, source):
-    found = counterpart(PAPER, "x", keys)
+    found = counterpart(PAPER, "rows.x", keys)
     assert (found.keys, found.source, found.miou) == (tuple(keys), source, 78.85)
 
 
 def test_a_row_without_published_counterpart_answers_none():
-    assert counterpart(PAPER, "x", []) is None
+    assert counterpart(PAPER, "rows.x", []) is None
 
 
 @pytest.mark.parametrize(
@@ -253,11 +280,11 @@ def test_a_row_without_published_counterpart_answers_none():
 )
 def test_published_rows_of_two_results_are_refused(keys, message):
     with pytest.raises(ValueError, match=message):
-        counterpart(PAPER, "x", keys)
+        counterpart(PAPER, "rows.x", keys)
 
 
 def test_multiply_adds_come_from_whichever_published_row_has_them():
-    assert counterpart(PAPER, "x", ["dec", "cost"]).multiply_adds == 101.28
+    assert counterpart(PAPER, "rows.x", ["dec", "cost"]).multiply_adds == 101.28
 
 
 @pytest.mark.parametrize(
@@ -291,7 +318,15 @@ def test_a_mistake_in_paper_yaml_is_named(tmp_path, place, value, message):
 def test_metrics_files_are_read_back_as_written(tmp_path):
     (tmp_path / "scores.json").write_text(scores(absent_classes=["cat"]).model_dump_json())
     (tmp_path / "trimap.json").write_text(json.dumps([p.model_dump() for p in curve(0.25)]))
-    found = read("ours", "about ours", "val.arrow", ["dec"], PAPER, tmp_path, 12.3)
+    found = read(
+        "ours",
+        "about ours",
+        "val.arrow",
+        counterpart(PAPER, "rows.ours", ["dec"]),
+        tmp_path,
+        multiply_adds=12.3,
+        training=TRAINING,
+    )
     assert found == result(paper_keys=["dec"], trimap=curve(0.25), absent_classes=["cat"])
 
 
@@ -306,7 +341,7 @@ def test_metrics_files_are_read_back_as_written(tmp_path):
 def test_a_metrics_file_that_is_none_is_refused(tmp_path, text, message):
     (tmp_path / "scores.json").write_text(text)
     with pytest.raises(ValueError, match=message):
-        read("ours", "", "val.arrow", [], PAPER, tmp_path, None)
+        read("ours", "", "val.arrow", None, tmp_path, multiply_adds=None, training=None)
 
 
 # table
@@ -566,14 +601,14 @@ def test_a_prediction_of_another_size_is_named(tmp_path):
 # the page and its Markdown
 
 
-def rendered(rows, tmp_path, num_panels=0, title="Title", note="Note.", compared=()):
+def rendered(rows, tmp_path, num_panels=0, title="Title", note="Note.", compared=(), submitted=()):
     for row in rows:
         table_of = pd.DataFrame({"label": ["a"], "prediction": ["a"], "pixels": [1]})
         picture = tmp_path / sections.confusion_picture(row.key)
         figures.confusion_matrix(table_of, ["a"], picture)
     figures.trimap_curves(rows, tmp_path / sections.TRIMAP_PICTURE)
     figures.iou_bars(rows, tmp_path / sections.IOU_PICTURE)
-    contents = sections.build(rows, PAPER, num_panels, evidence(compared))
+    contents = sections.build(rows, PAPER, num_panels, evidence(compared, submitted))
     return page.render(title, note, contents, tmp_path), markdown.render(title, note, contents)
 
 
@@ -603,13 +638,54 @@ def test_a_table_has_ours_beside_the_papers_and_what_it_costs(tmp_path):
     rows = [result("ours", paper_keys=["cost"], miou=0.7785, num_images=1449)]
     _, text = rendered(rows, tmp_path)
     line = next(line for line in text.splitlines() if line.startswith("| cost<br>"))
-    assert line.split(" | ")[1:-1] == ["78.85", "77.85", "0.0 to 100.0", "-1.00", "101.28", "12.30"]
+    costs = ["101.28", "12.30", "1.50"]
+    assert line.split(" | ")[1:-1] == ["78.85", "77.85", "0.0 to 100.0", "-1.00", *costs]
+
+
+def test_a_submission_awaits_its_server_or_has_what_it_said(tmp_path):
+    dec = counterpart(PAPER, "submissions.sent", ["dec"])
+    asked = Submitted("sent", "about it", dec, None, TRAINING)
+    answered = Submitted("scored", "about it", dec, 79.35, None)
+    _, text = rendered([result()], tmp_path, submitted=[asked, answered])
+    first, second = (line for line in text.splitlines() if line.startswith("| dec<br>"))
+    shown = ["78.85", "-", "-", "-", "1.50", "sent<br>awaits the server |"]
+    assert first.split(" | ")[1:] == shown
+    assert second.split(" | ")[1:] == ["78.85", "79.35", "-", "+0.50", "-", "scored |"]
+    assert "| sent<br>about it | submissions/sent/ | - | 78.85 |" in text
+    assert "| scored<br>about it | submissions/scored/ | 79.35 | 78.85 |" in text
+
+
+def test_without_submissions_the_servers_are_not_spoken_of(tmp_path):
+    for document in rendered(pair(), tmp_path):
+        assert "For the test servers" not in document
+
+
+def test_hours_are_those_of_all_trainings_that_a_network_comes_from(tmp_path):
+    models = {
+        "first": {"start": "archives/weights"},
+        "second": {"start": "checkpoints/first.safetensors"},
+    }
+    for key, seconds in (("first", 1800.0), ("second", 5400.0)):
+        pace = TRAINING.last.model_dump() | {"seconds": seconds}
+        (tmp_path / f"{key}.pace.json").write_text(json.dumps(pace))
+    assert read_training_cost("first", models, tmp_path).hours == 0.5
+    cost = read_training_cost("second", models, tmp_path)
+    assert (cost.hours, cost.last.seconds) == (2.0, 5400.0)
+    assert read_training_cost("imported", models, tmp_path) is None
+
+
+def test_a_pace_that_is_none_is_refused(tmp_path):
+    (tmp_path / "a.pace.json").write_text('{"seconds": 0}')
+    with pytest.raises(ValueError, match=r"a\.pace\.json: seconds: .*greater than 0"):
+        read_training_cost("a", {"a": {"start": "archives/weights"}}, tmp_path)
 
 
 def test_the_page_says_where_its_numbers_come_from(tmp_path):
     for document in rendered(pair(), tmp_path):
         assert f"git commit {'f' * 40}, with uncommitted changes" in document
         assert "ab" * 16 in document
+        assert "1.50 h, 8.0 images/s" in document
+        assert "2 x NVIDIA H100, torch 2.11.0" in document
 
 
 def test_pairs_are_told_apart_or_not(tmp_path):

@@ -35,7 +35,7 @@ def run(folder, save_seconds="0"):
     sys.modules["mlflow"] = None
     data = Path("data/two.arrow")
     sys.stderr = Path("stderr.txt").open("a", buffering=1)  # noqa: SIM115 (until the process ends)
-    out = (Path("checkpoints/a.safetensors"), Path("history/a.jsonl"))
+    out = (Path("checkpoints/a.safetensors"), Path("history/a.jsonl"), Path("history/a.pace.json"))
     train.main("a", Path("params.yaml"), data, Path("archives/test_resnet"), data, *out)
 
 
@@ -181,6 +181,26 @@ def test_a_finished_training_is_not_trained_again(project, uninterrupted):
     assert results(project) == uninterrupted[0]
 
 
+def pace(folder):
+    return json.loads((folder / "history/a.pace.json").read_text())
+
+
+def test_the_pace_is_that_of_all_iterations_whoever_made_them(project):
+    interrupt(project, has_states(project, 2), signal.SIGKILL)
+    (folder,) = project.glob("scratch/a-*")
+    before = states.latest(folder, print)
+    finish(project)
+    found = pace(project)
+    assert found["iterations"] == NUM_ITERATIONS > before.iteration
+    assert found["seconds"] > before.seconds > 0
+    # Batches of 2; the file's own figures are rounded.
+    assert found["images_per_second"] == pytest.approx(2 * NUM_ITERATIONS / found["seconds"], 0.01)
+    assert found["num_devices"] == 1
+    (project / "history/a.pace.json").unlink()
+    finish(project)  # trains nothing
+    assert pace(project) == found
+
+
 def change_params(folder, change):
     document = yaml.safe_load((folder / "params.yaml").read_text())
     change(document["models"]["a"])
@@ -242,7 +262,7 @@ def test_a_trainer_whose_dvc_is_killed_keeps_its_state_and_ends(project):
     change_params(project, lambda model: model["training"].update(make_endless))
     command = (
         f"{sys.executable} -m stages.train a params.yaml data/two.arrow archives/test_resnet "
-        "data/two.arrow checkpoints/a.safetensors history/a.jsonl; true"
+        "data/two.arrow checkpoints/a.safetensors history/a.jsonl history/a.pace.json; true"
     )
     in_its_place = "import subprocess, sys; subprocess.run(['/bin/sh', '-c', sys.argv[1]])"
     environment = {"DVC_ROOT": str(project), "DEEPLAB_SAVE_SECONDS": "0"}
@@ -304,7 +324,7 @@ def test_a_full_disk_ends_the_training_and_leaves_the_state_before(
 
 def test_the_last_two_states_are_kept(tmp_path):
     for iteration in (1, 2, 3):
-        states.save(tmp_path, State(iteration, 0, {}))
+        states.save(tmp_path, State(iteration, 0, 0.0, {}))
     assert [path.name[:15] for path in sorted(tmp_path.iterdir())] == [
         "state-000000002",
         "state-000000003",

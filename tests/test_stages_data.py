@@ -15,7 +15,7 @@ from pipeline.data.images import decode_image, decode_label
 from pipeline.originals import archive, miniature, sbd
 from pipeline.splits import Split
 from pipeline.voc import CLASSES as VOC_CLASSES
-from stages import cityscapes, cityscapes_coarse, coco, fetch, trainaug, voc
+from stages import cityscapes, cityscapes_coarse, coco, fetch, trainaug, voc, voc_test
 
 REALDATA = os.environ.get("DEEPLAB_REALDATA")
 
@@ -53,6 +53,21 @@ def stored(path, content):
 
 def sources(split):
     return [sample.source for sample in split]
+
+
+def test_the_miniature_of_test_becomes_a_split_without_labels(tmp_path):
+    packed = stored(tmp_path / "archive", miniature.generate("voc2012test", 0))
+    test, metrics = new(tmp_path, "test")
+    voc_test.main("voc2012test", packed, test, metrics)
+    split = Split(test)
+    assert (len(split), sources(split)) == (12, ["voc2012test"] * 12)
+    assert {tuple(sample.classes) for sample in split} == {()}
+    assert decode_image(split[0]).shape[:2] == decode_label(split[0]).shape
+    (voc2012,) = [stored(tmp_path / "v", miniature.generate("voc2012", 0))]
+    assert not set(split.image_ids) & {
+        image_id for out in pack_voc(tmp_path, voc2012) for image_id in Split(out).image_ids
+    }
+    assert json.loads(metrics.read_text())["test"]["images"] == 12
 
 
 def test_miniatures_become_the_four_splits(params_file, tmp_path):

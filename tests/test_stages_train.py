@@ -24,6 +24,7 @@ from stages import predict, train
 
 SIZES = [(33, 40), (25, 21)]
 CHECKPOINT, HISTORY = Path("checkpoints/a.safetensors"), Path("history/a.jsonl")
+PACE = Path("history/a.pace.json")
 
 
 def write_params(model=None, training=None, inference=None, validation=None):
@@ -46,7 +47,7 @@ def write_params(model=None, training=None, inference=None, validation=None):
 
 def run_train(key="a", start="archives/test_resnet"):
     data = Path("data/two.arrow")
-    train.main(key, Path("params.yaml"), data, Path(start), data, CHECKPOINT, HISTORY)
+    train.main(key, Path("params.yaml"), data, Path(start), data, CHECKPOINT, HISTORY, PACE)
 
 
 def run_predict(key="b", data="data/two.arrow"):

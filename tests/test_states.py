@@ -27,7 +27,10 @@ stages:
       cmd: python make.py train ${key}
       deps: ["${item.data}"]
       params: ["models.${key}"]
-      outs: ["checkpoints/${key}.safetensors", "history/${key}.jsonl"]
+      outs:
+        - checkpoints/${key}.safetensors
+        - history/${key}.jsonl
+        - history/${key}.pace.json
   evaluate:
     foreach: ${rows}
     do:
@@ -51,6 +54,8 @@ if kind == "train":
     rate = params["models"][key]["training"]["base_learning_rate"]
     write(f"checkpoints/{key}.safetensors", f"trained at {rate}")
     write(f"history/{key}.jsonl", json.dumps({"iteration": 0, "loss": rate, "learning_rate": rate}))
+    pace = {"seconds": 60.0, "iterations": 1, "images_per_second": 8.0, "device": "CPU"}
+    write(f"history/{key}.pace.json", json.dumps(pace | {"num_devices": 1, "torch": "2.11.0"}))
 else:
     checkpoint = f"checkpoints/{params['rows'][key]['model']}.safetensors"
     miou = len(open(checkpoint).read()) / 100
@@ -154,7 +159,7 @@ def test_a_run_is_shown_with_params_scores_md5s_and_its_commit(runs, capsys):
     assert text.startswith("evaluate@v3\n**Table 3 Single scale**\n")
     assert re.search(r"  model\.training\.base_learning_rate +0\.05\n", text)
     assert re.search(r"  score/miou +0\.15\n", text)  # "trained at 0.05" has 15 letters
-    assert ", first\n  4 of its 4 outs are in DVC's cache or git.\n" in text
+    assert ", first\n  5 of its 5 outs are in DVC's cache or git.\n" in text
 
 
 def test_the_commit_is_found_that_came_after_the_run(runs, capsys):

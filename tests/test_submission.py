@@ -10,9 +10,12 @@ import yaml
 from PIL import Image
 
 from pipeline import cityscapes, label_map, splits, voc
+from pipeline.model import checkpoints, deeplab
 from pipeline.splits import Split
 from pipeline.submission import __main__ as submission
 from pipeline.submission import archives, pack, servers
+from stages import predict
+from stages import submission as stage
 
 VOC_IDS = ["2008_000006", "2008_000011", "2008_000012"]
 CITYSCAPES_IDS = ["berlin_000000_000019", "berlin_000001_000019"]
@@ -250,3 +253,50 @@ def test_an_archive_that_is_none_is_refused(voc_project, suffix, content):
     Path("b").write_bytes(whole[: len(whole) // 2] if content == "cut" else content)
     with pytest.raises(ValueError, match=rf"b: not a \{suffix} archive, or a damaged one"):
         list(archives.read(Path("b"), suffix))
+
+
+# the stage: from a checkpoint to the archive
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A checkpoint that nothing has trained, of VOC's classes, and images without labels."""
+    monkeypatch.chdir(tmp_path)
+    write_split(Path("data/voc/test.arrow"), VOC_IDS, voc.CLASSES)
+    network = synthetic.network()
+    model = deeplab.build(network, num_classes=21, output_stride=16, seed=0)
+    checkpoints.save(Path("checkpoints/a.safetensors"), model, network, voc.CLASSES)
+    document = {
+        "rows": {"a": {"inference": synthetic.INFERENCE}},
+        "submissions": {"b": {"inference": synthetic.INFERENCE}},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(document))
+
+
+ARGUMENTS = (Path("params.yaml"), Path("checkpoints/a.safetensors"), Path("data/voc/test.arrow"))
+
+
+def test_the_stage_packs_what_predict_predicts(trained, capsys):
+    predict.main("a", *ARGUMENTS, Path("predictions/a"))
+    stage.main("b", *ARGUMENTS, Path("submissions/b"))
+    packed = dict(archives.read(Path("submissions/b/results.tgz"), ".tgz"))
+    assert sorted(packed) == [f"{COMP6}{image_id}.png" for image_id in VOC_IDS]
+    for image_id in VOC_IDS:
+        predicted = Path(f"predictions/a/{image_id}.png").read_bytes()
+        assert packed[f"{COMP6}{image_id}.png"] == predicted
+        assert Path(f"submissions/b/labels/{image_id}.png").read_bytes() == predicted
+    assert "scores 1456 images, data/voc/test.arrow has 3" in capsys.readouterr().err
+
+
+def test_a_stage_that_fails_leaves_nothing(trained):
+    write_split(Path("data/voc/test.arrow"), ["a", *VOC_IDS[1:]], voc.CLASSES)
+    with pytest.raises(ValueError, match="VOC 2012, comp6 knows no image a"):
+        stage.main("b", *ARGUMENTS, Path("submissions/b"))
+    assert not list(Path("submissions").glob("*"))
+
+
+def test_classes_that_no_server_takes_are_refused_before_anything_is_computed(trained):
+    data = Path("data/two.arrow")
+    synthetic.write_split(data, [(3, 4)])
+    with pytest.raises(ValueError, match=r"data/two\.arrow: no test server takes these 3 classes"):
+        stage.main("b", *ARGUMENTS[:2], data, Path("submissions/b"))

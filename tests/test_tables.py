@@ -106,6 +106,7 @@ def shrunk(preset, row_key):
     row["model"] = "model"
     archives = document["archives"] | {weights: {"url": f"random:{weights}?seed=0"}}
     sections = {"archives": archives, "imports": {}, "models": {"model": model}}
+    sections |= {"submissions": {}}
     return document | sections | {"rows": {"row": row}}
 
 
@@ -120,14 +121,15 @@ def run(document):
     if not start.exists():
         fetch.main(start.name, params, start)
     history = Path("history/model.jsonl")
-    train.main("model", params, Path(model["data"]), start, watched, CHECKPOINT, history)
+    outs = (CHECKPOINT, history, Path("history/model.pace.json"))
+    train.main("model", params, Path(model["data"]), start, watched, *outs)
     predict.main("row", params, CHECKPOINT, data, predictions)
     scores = [metrics / f"{name}.json" for name in ("scores", "trimap", "worst_images")]
     counts = [Path("counts/row.arrow"), Path("counts/row.confusion.csv")]
     evaluate.main("row", params, data, predictions, *scores, *counts)
     compare.main(params, Path("counts"), Path("metrics/comparisons.json"))
     multiply_adds.main(params, Path("metrics/multiply_adds.json"))
-    folders = ("data", "checkpoints", "counts", "metrics", "predictions", "report")
+    folders = ("data", "checkpoints", "history", "counts", "metrics", "predictions", "report")
     report.main(params, paper, *map(Path, folders))
 
 

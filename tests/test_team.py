@@ -40,10 +40,10 @@ def make_project(folder, **training):
 def start(folder, processes, **environment):
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     stage = ["-m", "stages.train", "a", "params.yaml", "data/two.arrow", "archives/test_resnet"]
-    outs = ["data/two.arrow", "checkpoints/a.safetensors", "history/a.jsonl"]
+    outs = ["checkpoints/a.safetensors", "history/a.jsonl", "history/a.pace.json"]
     with (folder / "stderr.txt").open("a") as stderr:
         return subprocess.Popen(
-            [sys.executable, *(launcher if processes > 1 else []), *stage, *outs],
+            [sys.executable, *(launcher if processes > 1 else []), *stage, "data/two.arrow", *outs],
             cwd=folder,
             env=os.environ
             | {"PYTHONPATH": f"{folder}:{ROOT}", "OMP_NUM_THREADS": "1", **environment},
@@ -101,10 +101,11 @@ launch.run("stages.train", sys.argv[1:])
 
 def launched(folder):
     arguments = ["a", "params.yaml", "data/two.arrow", "archives/test_resnet", "data/two.arrow"]
+    arguments += ["checkpoints/a.st", "history/a.jsonl", "history/a.pace.json"]
     environment = {"PYTHONPATH": f"{folder}:{ROOT}", "DEEPLAB_SAVE_SECONDS": "0"}
     with (folder / "stderr.txt").open("a") as stderr:
         return subprocess.Popen(
-            [sys.executable, "-c", TWO_GPUS, *arguments, "checkpoints/a.st", "history/a.jsonl"],
+            [sys.executable, "-c", TWO_GPUS, *arguments],
             cwd=folder,
             env=os.environ | environment,
             stdout=stderr,

@@ -1,6 +1,7 @@
 import packing
 import pytest
 
+from pipeline import label_map
 from pipeline.originals import archive, voc
 from pipeline.voc import CLASSES
 
@@ -122,3 +123,43 @@ def test_a_label_value_beyond_the_classes_is_an_error(path):
     files[f"{VOC}/SegmentationClass/a.png"] = packing.png(21)
     with pytest.raises(ValueError, match=r"voc2012: a: label values \[21\] are neither a class"):
         samples(path, files, ["a"])
+
+
+# test
+
+
+def read_test(path, files):
+    path.write_bytes(packing.tar(files))
+    members = archive.index(path)
+    image_ids = voc.read_test_list(path, members)
+    return list(voc.unlabelled_samples(path, members, image_ids, "voc2012test"))
+
+
+def test_images_of_test_are_untouched_and_their_labels_void(path):
+    files = packing.voc_test_files(["b", "a"])
+    first, second = read_test(path, files)
+    assert (first.image_id, second.image_id) == ("b", "a")
+    assert bytes(first.image) == files[f"{VOC}/JPEGImages/b.jpg"]
+    assert (first.classes, first.source) == ([], "voc2012test")
+    label = label_map.decode(first.label)
+    assert label.shape == (first.height, first.width)
+    assert set(label.ravel()) == {255}
+
+
+def test_an_id_of_test_without_an_image_is_an_error(path):
+    files = packing.voc_test_files(["a", "b"])
+    del files[f"{VOC}/JPEGImages/b.jpg"]
+    with pytest.raises(ValueError, match=r"voc\.tar: b is listed, but there is no .*/b\.jpg"):
+        read_test(path, files)
+
+
+def test_the_archive_of_trainval_is_not_that_of_test(path):
+    message = r"voc\.tar: not VOC 2012: has 0 files ImageSets/Segmentation/test\.txt, expected"
+    with pytest.raises(ValueError, match=message):
+        read_test(path, packing.voc_files(["a"], ["b"]))
+
+
+def test_an_image_of_test_that_is_none_is_named(path):
+    files = packing.voc_test_files(["a"]) | {f"{VOC}/JPEGImages/a.jpg": b"no image"}
+    with pytest.raises(ValueError, match="voc2012test: a: "):
+        read_test(path, files)

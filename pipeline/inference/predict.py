@@ -11,10 +11,13 @@ Source: tensorflow/models research/deeplab, model.py `predict_labels` and
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import torch
 
+from pipeline import label_map
+from pipeline.classes import Classes
 from pipeline.data import batches
 from pipeline.data.images import normalise
 from pipeline.inference import folding, upsampling
@@ -57,6 +60,19 @@ def label_maps(
             batch.image_ids, labels, batch.boxes.tolist(), strict=True
         ):
             yield image_id, label[:bottom, :right].copy()
+
+
+def write(folder: Path, labels: Iterable[tuple[str, LabelMap]], classes: Classes) -> None:
+    """Writes label maps as palette PNGs, <image_id>.png each.
+
+    Args:
+        folder: is made where it is missing.
+        labels: (image_id, label map), as `label_maps` yields them.
+        classes: give the palette.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for image_id, label in labels:
+        (folder / f"{image_id}.png").write_bytes(label_map.encode(label, classes))
 
 
 def prepared(model: DeepLab, inference: Inference, device: torch.device) -> DeepLab:

@@ -144,6 +144,10 @@ class Voc(Config):
     """PASCAL VOC 2012; its key is the archive's name. Nothing about it is ours to set."""
 
 
+class VocTest(Config):
+    """VOC 2012 test, without labels; its key is the archive's name, VOC2012test.tar."""
+
+
 class Trainaug(Config):
     """VOC train with SBD's labels added; its key is the SBD archive's name.
 

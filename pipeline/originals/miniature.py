@@ -32,6 +32,8 @@ _SHARED = {"t": 6, "v": 4}
 _SBD_VAL = 4
 # Every so many of SBD's own images stand in VOC's archive without a label, as there all do.
 _UNLABELLED = 5
+# Scenes after all these make VOC test, 1456 images in the original.
+_NUM_TEST = 12
 
 # Width of VOC's void outline, pixels.
 _VOID_WIDTH = 5
@@ -59,6 +61,11 @@ def generate(name: str, seed: int) -> bytes:
 def voc2012(seed: int) -> bytes:
     """VOC 2012 as VOCtrainval_11-May-2012.tar has it: 48 images in train, 32 in val."""
     return packed.tar(_voc2012_files(seed), _MODIFIED)
+
+
+def voc2012_test(seed: int) -> bytes:
+    """VOC 2012 test as VOC2012test.tar has it: 12 images without labels."""
+    return packed.tar(_voc2012_test_files(seed), _MODIFIED)
 
 
 def sbd(seed: int) -> bytes:
@@ -120,6 +127,15 @@ def _voc2012_files(seed: int) -> Iterator[File]:
             yield f"{root}/SegmentationClass/{image_id}.png", label
 
 
+def _voc2012_test_files(seed: int) -> Iterator[File]:
+    root = "VOCdevkit/VOC2012"
+    numbers = range(len(_PARTS), len(_PARTS) + _NUM_TEST)
+    yield f"{root}/ImageSets/Segmentation/test.txt", _list(numbers)
+    for number in numbers:
+        image = packed.jpeg(scene.draw(seed, number).image)
+        yield f"{root}/JPEGImages/{_image_id(number)}.jpg", image
+
+
 def _sbd_files(seed: int) -> Iterator[File]:
     root = "benchmark_RELEASE/dataset"
     numbers = _sbd_numbers()
@@ -151,6 +167,7 @@ def _mat(label: LabelMap) -> bytes:
 
 _ARCHIVES: dict[str, Callable[[int], bytes]] = {
     "voc2012": voc2012,
+    "voc2012test": voc2012_test,
     "sbd": sbd,
     "coco-train2017": partial(miniature_coco.images, "train2017"),
     "coco-val2017": partial(miniature_coco.images, "val2017"),

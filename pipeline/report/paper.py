@@ -152,7 +152,7 @@ def load(path: Path) -> Paper:
     return paper
 
 
-def find(paper: Paper, row_key: str, paper_key: str) -> Published:
+def find(paper: Paper, place: str, paper_key: str) -> Published:
     """Looks up one published row that a row of params.yaml names.
 
     Raises:
@@ -161,36 +161,36 @@ def find(paper: Paper, row_key: str, paper_key: str) -> Published:
     if paper_key not in paper.rows:
         nearest = ", ".join(get_close_matches(paper_key, paper.rows)) or "none"
         raise ValueError(
-            f"rows.{row_key}.paper: {paper_key!r} is not one of the {len(paper.rows)} rows of "
+            f"{place}.paper: {paper_key!r} is not one of the {len(paper.rows)} rows of "
             f"paper.yaml; the nearest: {nearest}"
         )
     return paper.rows[paper_key]
 
 
-def counterpart(paper: Paper, row_key: str, paper_keys: Sequence[str]) -> Counterpart | None:
+def counterpart(paper: Paper, place: str, paper_keys: Sequence[str]) -> Counterpart | None:
     """Looks up all published rows that a row of params.yaml names; none give None.
 
     Raises:
         ValueError: one does not exist or is named twice, or they are not of one result.
     """
-    found = [find(paper, row_key, key) for key in paper_keys]
+    found = [find(paper, place, key) for key in paper_keys]
     if not found:
         return None
     for index, key in enumerate(paper_keys):
         if key in paper_keys[:index]:
-            raise ValueError(f"rows.{row_key}.paper: {key!r} is named twice")
+            raise ValueError(f"{place}.paper: {key!r} is named twice")
     first = found[0]
     for key, other in zip(paper_keys, found, strict=True):
         if _result(other) != _result(first):
             raise ValueError(
-                f"rows.{row_key}.paper: {paper_keys[0]!r} published {_result(first)}, but {key!r} "
+                f"{place}.paper: {paper_keys[0]!r} published {_result(first)}, but {key!r} "
                 f"{_result(other)}: one row cannot answer both"
             )
     printed = {row.multiply_adds for row in found if row.multiply_adds is not None}
     if len(printed) > 1:
         listed = " and ".join(f"{figure:g}" for figure in sorted(printed))
         raise ValueError(
-            f"rows.{row_key}.paper: the published rows cost {listed} billion multiply-adds: one "
+            f"{place}.paper: the published rows cost {listed} billion multiply-adds: one "
             "row cannot answer both"
         )
     return Counterpart(
@@ -204,15 +204,15 @@ def counterpart(paper: Paper, row_key: str, paper_keys: Sequence[str]) -> Counte
 
 
 def check(paper: Paper, paper_keys: Mapping[str, Sequence[str]]) -> None:
-    """Looks up the counterparts of all rows, by their keys.
+    """Looks up the counterparts of all rows, by where params.yaml names them ("rows.v3").
 
     Raises:
         ValueError: a line per row with a mistake.
     """
     mistakes = []
-    for row_key, keys in paper_keys.items():
+    for place, keys in paper_keys.items():
         try:
-            counterpart(paper, row_key, keys)
+            counterpart(paper, place, keys)
         except ValueError as error:
             mistakes.append(str(error))
     if mistakes:

@@ -1,16 +1,16 @@
 """What became of a row of params.yaml: its metrics files, beside what was published."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
 from pipeline import params
 from pipeline.params import Config
-from pipeline.report.paper import Counterpart, Paper, counterpart
+from pipeline.report.paper import Counterpart
 
 T = TypeVar("T")
 
@@ -49,6 +49,30 @@ class WorstImage(Config):
     iou_per_class: dict[str, Fraction]
 
 
+class Pace(Config):
+    """A model's pace.json, see `training.pace`."""
+
+    seconds: Annotated[float, Field(gt=0.0)]
+    iterations: Annotated[int, Field(ge=1)]
+    images_per_second: Annotated[float, Field(gt=0.0)]
+    device: str
+    num_devices: Annotated[int, Field(ge=1)]
+    torch: str
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """What it took to train a network, from the weights that were fetched on.
+
+    Attributes:
+        hours: of all trainings of its chain, each on the devices that it had.
+        last: the pace of the last of them.
+    """
+
+    hours: float
+    last: Pace
+
+
 @dataclass(frozen=True)
 class Result:
     """A row that was run and scored.
@@ -61,6 +85,7 @@ class Result:
         scores: over all scored pixels.
         trimap: the curve, by ascending width; empty where the split has no void pixels.
         multiply_adds: billions, counted as the authors did; None where they were not.
+        training: what it took to train its network here; None where nothing was trained.
     """
 
     key: str
@@ -70,6 +95,7 @@ class Result:
     scores: Scores
     trimap: list[TrimapPoint]
     multiply_adds: float | None
+    training: "TrainingCost | None"
 
     def answers(self, paper_key: str) -> bool:
         """Whether a published row is one that this row is to reproduce."""
@@ -80,6 +106,29 @@ class Result:
         return next((p.miou for p in self.trimap if p.trimap_width == width), None)
 
 
+@dataclass(frozen=True)
+class Submitted:
+    """A row whose labels a test server alone knows.
+
+    Attributes:
+        key: of the submission.
+        desc: of the submission.
+        published: what was published of it, if anything was.
+        server_miou: percent, what the server said; None where it was not asked yet.
+        training: what it took to train its network here; None where nothing was trained.
+    """
+
+    key: str
+    desc: str
+    published: Counterpart | None
+    server_miou: float | None
+    training: TrainingCost | None
+
+    def answers(self, paper_key: str) -> bool:
+        """Whether a published row is one that this is to reproduce."""
+        return self.published is not None and paper_key in self.published.keys
+
+
 def read_costs(path: Path) -> dict[str, float]:
     """Reads metrics/multiply_adds.json: billions by row, as the authors counted."""
     costs = read_json(path, dict[str, dict[str, float | None]])
@@ -87,29 +136,54 @@ def read_costs(path: Path) -> dict[str, float]:
     return {key: cost / 1e9 for key, cost in billions.items() if cost is not None}
 
 
+def read_training_cost(
+    model: str, models: Mapping[str, Mapping[str, Any]], history: Path
+) -> TrainingCost | None:
+    """Adds up the paces of a model and of those that its weights come from.
+
+    Args:
+        model: key of a model, or of an import, which cost nothing here.
+        models: of params.yaml, by key.
+        history: folder of the paces.
+
+    Raises:
+        ValueError: a pace is not what it should be.
+    """
+    paces = []
+    by_checkpoint = {f"checkpoints/{key}.safetensors": key for key in models}
+    link: str | None = model if model in models else None
+    while link is not None:
+        paces.append(read_json(history / f"{link}.pace.json", Pace))
+        link = by_checkpoint.get(models[link]["start"])
+    if not paces:
+        return None
+    return TrainingCost(sum(pace.seconds for pace in paces) / 3600, paces[0])
+
+
 def read(
     key: str,
     desc: str,
     data: str,
-    paper_keys: Sequence[str],
-    paper: Paper,
+    published: Counterpart | None,
     metrics: Path,
+    *,
     multiply_adds: float | None,
+    training: TrainingCost | None,
 ) -> Result:
     """Reads scores.json and trimap.json of a row's metrics folder.
 
     Raises:
-        ValueError: a file is not what it should be, or `paper_keys` are not published rows of one
-            result.
+        ValueError: a file is not what it should be.
     """
     return Result(
         key=key,
         desc=desc,
         data=data,
-        published=counterpart(paper, key, paper_keys),
+        published=published,
         scores=read_json(metrics / "scores.json", Scores),
         trimap=read_json(metrics / "trimap.json", list[TrimapPoint]),
         multiply_adds=multiply_adds,
+        training=training,
     )
 
 

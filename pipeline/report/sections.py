@@ -10,7 +10,7 @@ from pipeline.report.figures import class_names
 from pipeline.report.origins import Origin
 from pipeline.report.paper import Counterpart, Paper
 from pipeline.report.parts import Grid, Picture, Section
-from pipeline.report.results import Result, WorstImage
+from pipeline.report.results import Result, Submitted, TrainingCost, WorstImage
 from pipeline.report.verdicts import Verdict
 from pipeline.revision import Revision
 
@@ -35,12 +35,14 @@ class Evidence:
 
     Attributes:
         comparisons: of rows, two by two.
+        submitted: rows that a test server scores.
         worst: images of each row, the worst first.
         origins: of each row.
         revision: that the report was made at, None outside git.
     """
 
     comparisons: Sequence[Comparison]
+    submitted: Sequence[Submitted]
     worst: Mapping[str, Sequence[WorstImage]]
     origins: Sequence[Origin]
     revision: Revision | None
@@ -73,7 +75,8 @@ def build(
         _results(results, paper),
         _claims(found),
         _boundaries(results, paper, evidence.comparisons),
-        *published_tables.build(results, paper),
+        *published_tables.build(results, evidence.submitted, paper),
+        *_submissions(evidence.submitted),
         *_pairs(evidence.comparisons),
         *(
             [_worst(results, evidence.worst, num_panels), _panels(results, num_panels)]
@@ -81,7 +84,7 @@ def build(
         ),
         _classes(results),
         _confusions(results),
-        _origins(evidence),
+        _origins(results, evidence),
     ]
 
 
@@ -175,6 +178,28 @@ def _pairs(found: Sequence[Comparison]) -> list[Section]:
     )
     grid = Grid(["rows", "difference", "verdict"], lines, num_text_columns=1)
     return [Section("Rows compared in pairs", [told], [grid], [], is_folded=True)]
+
+
+def _submissions(submitted: Sequence[Submitted]) -> list[Section]:
+    """What a test server scores; no section where there is nothing."""
+    if not submitted:
+        return []
+    told = (
+        "The labels of these images are known to a test server alone. Each archive is packed as "
+        "its server takes it and was checked; upload it with your account, and write the mIoU that "
+        "comes back to submissions.<key>.server_miou in params.yaml."
+    )
+    lines = [
+        [
+            f"{one.key}\n{one.desc}",
+            f"submissions/{one.key}/",
+            table.NOTHING if one.server_miou is None else f"{one.server_miou:.2f}",
+            f"{one.published.miou:.2f}" if one.published else table.NOTHING,
+        ]
+        for one in submitted
+    ]
+    header = ["submission", "archive", "server's mIoU", "paper"]
+    return [Section("For the test servers", [told], [Grid(header, lines, num_text_columns=2)], [])]
 
 
 def _boundaries(results: Sequence[Result], paper: Paper, compared: Sequence[Comparison]) -> Section:
@@ -313,7 +338,8 @@ def _confusions(results: Sequence[Result]) -> Section:
     return Section("Confusion", [told], [], pictures)
 
 
-def _origins(evidence: Evidence) -> Section:
+def _origins(results: Sequence[Result], evidence: Evidence) -> Section:
+    trainings = {result.key: result.training for result in results}
     revision = evidence.revision
     made = "outside git, so no commit is known"
     if revision:
@@ -330,11 +356,20 @@ def _origins(evidence: Evidence) -> Section:
             f"{origin.checkpoint}\nMD5 {origin.checkpoint_md5}",
             f"{origin.data}\nMD5 {origin.data_md5}",
             f"row and model\nSHA-256 {origin.params_sha256[:32]}",
+            _training(trainings.get(origin.key)),
         ]
         for origin in evidence.origins
     ]
-    grid = Grid(["row", "checkpoint", "data", "params"], lines, num_text_columns=3)
+    grid = Grid(["row", "checkpoint", "data", "params", "training"], lines, num_text_columns=4)
     return Section("Where each number comes from", told, [grid], [], is_folded=True)
+
+
+def _training(cost: TrainingCost | None) -> str:
+    if cost is None:
+        return "not here"
+    last = cost.last
+    devices = f"{last.num_devices} x {last.device}, torch {last.torch}"
+    return f"{cost.hours:.2f} h, {last.images_per_second:.1f} images/s\n{devices}"
 
 
 def _listed(keys: Sequence[str], num_rows: int) -> str:

@@ -49,6 +49,7 @@ def frame(results: Sequence[Result], paper: Paper) -> pd.DataFrame:
         "paper_multiply_adds": [
             r.published.multiply_adds if r.published else None for r in results
         ],
+        "training_hours": [r.training.hours if r.training else None for r in results],
         "paper_row": [" ".join(r.published.keys) if r.published else None for r in results],
         "paper_source": [_source(r) for r in results],
     }

@@ -26,12 +26,8 @@ def main(params_file: Path, row: str, predictions: Path, out: Path) -> None:
     server = servers.of_classes(split.classes, entry["data"])
     archive = out / f"{row}{server.suffix}"
     pack.pack(split, folder, entry["data"], archive)
-    if len(split) != server.num_images:
-        print(
-            f"warning: {server.name} scores {server.num_images} images, {entry['data']} has "
-            f"{len(split)}: the server will not take this archive",
-            file=sys.stderr,
-        )
+    if warning := server.shortfall(len(split), entry["data"]):
+        print(f"warning: {warning}", file=sys.stderr)
     print(f"{archive}: {len(split)} label maps, as {server.name} takes them")
 
 

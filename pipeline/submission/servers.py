@@ -47,6 +47,15 @@ class Server:
     image_id: re.Pattern[str]
     num_images: int
 
+    def shortfall(self, num_images: int, place: str) -> str | None:
+        """Why it will not take an archive of so many images, of the split `place`, if so."""
+        if num_images == self.num_images:
+            return None
+        return (
+            f"{self.name} scores {self.num_images} images, {place} has {num_images}: the server "
+            "will not take this archive"
+        )
+
 
 def of_classes(classes: Classes, place: str) -> Server:
     """The server that takes label maps of these classes.

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.report import results, table
-from pipeline.report.paper import Counterpart, Paper
-from pipeline.report.results import Result, Scores, TrimapPoint
+from pipeline.report.paper import Counterpart, Paper, counterpart
+from pipeline.report.results import Result, Scores, TrainingCost, TrimapPoint
 from pipeline.tracking import facts
 from pipeline.tracking.identity import flatten, identity, legal, stage
 from pipeline.tracking.provenance import File, read
@@ -102,6 +102,7 @@ def of_model(
     start: File,
     checkpoint: Path,
     history: Path,
+    training: TrainingCost | None,
 ) -> Run:
     """Reads a trained model: its curve is in the history, a JSON object per iteration.
 
@@ -116,8 +117,8 @@ def of_model(
         identity=_identity("model", key, params, made),
         desc=entry["desc"],
         params=params,
-        curves=_history(history),
-        tags=facts.of_network(entry["network"]),
+        curves=_history(history) | _single(facts.training_cost(training)),
+        tags=facts.of_network(entry["network"]) | facts.devices(training),
         files={"data": data.file, "start": start, **made},
         data_sets=_once([data, validation]),
         figures={},
@@ -161,6 +162,7 @@ def of_row(
     paper: Paper,
     metrics: Path,
     cost: Mapping[str, float],
+    training: TrainingCost | None,
     figures: Mapping[str, Path],
 ) -> Run:
     """Reads a row: its scores, its trimap curve and those of its figures that there are.
@@ -174,10 +176,18 @@ def of_row(
         "scores": read(metrics / "scores.json"),
         "trimap": read(metrics / "trimap.json"),
     }
-    result = results.read(key, entry["desc"], entry["data"], entry["paper"], paper, metrics, None)
+    result = results.read(
+        key,
+        entry["desc"],
+        entry["data"],
+        counterpart(paper, f"rows.{key}", entry["paper"]),
+        metrics,
+        multiply_adds=None,
+        training=training,
+    )
     is_comparable = table.is_comparable(result, paper)
     params = flatten(entry) | {f"model.{name}": value for name, value in trained.params.items()}
-    costs = facts.inference_cost(cost)
+    costs = facts.inference_cost(cost) | facts.training_cost(training)
     stride = {"output_stride.evaluation": str(entry["inference"]["output_stride"])}
     published = {"table": result.published.source} if result.published else {}
     return Run(

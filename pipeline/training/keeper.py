@@ -27,7 +27,11 @@ _VARIABLE = "DEEPLAB_SAVE_SECONDS"
 
 
 class Keeper:
-    """What is kept of a training in its folder; the leader alone has one."""
+    """What is kept of a training in its folder; the leader alone has one.
+
+    Attributes:
+        seconds: that the training took up to its last state, over all interruptions.
+    """
 
     def __init__(self, team: Team, folder: Path | None, say: Callable[[str], None]) -> None:
         """`folder` is from `scratch`, or None; `say` is told where the training goes on."""
@@ -35,7 +39,9 @@ class Keeper:
         self._folder = folder
         self._say = say
         self._seconds = float(os.environ.get(_VARIABLE, _SAVE_SECONDS))
-        self._saved_at = time.monotonic()
+        self._saved_at = self._resumed_at = time.monotonic()
+        self._seconds_before = 0.0
+        self.seconds = 0.0
 
     def restore(self, model: nn.Module, optimiser: torch.optim.SGD) -> int:
         """Gives back the latest state, in every process; returns the iteration to go on with."""
@@ -48,9 +54,11 @@ class Keeper:
         if state:
             states.restore(state.tensors, model, optimiser)
             self._say(f"going on after iteration {state.iteration} ({self._folder})")
+            self.seconds = self._seconds_before = state.seconds
         first = self._team.maximum(state.iteration if state else 0)
         if first and self._team.size > 1:
             self._share(model, optimiser)
+        self._resumed_at = time.monotonic()
         return first
 
     def record(self, record: dict[str, Any]) -> None:
@@ -87,7 +95,9 @@ class Keeper:
         """
         if self._folder:
             size = files.flush_to_disk(self._history)
-            states.save(self._folder, State(iteration, size, states.capture(model, optimiser)))
+            self.seconds = self._seconds_before + time.monotonic() - self._resumed_at
+            tensors = states.capture(model, optimiser)
+            states.save(self._folder, State(iteration, size, self.seconds, tensors))
         self._saved_at = time.monotonic()
 
     def part(self, iteration: int) -> None:

@@ -22,6 +22,7 @@ from pipeline import files
 
 _NAME = re.compile(r"state-(\d{9})-([0-9a-f]{32})\.safetensors")
 _METADATA = "state"  # the file's one entry: safetensors writes several in random order
+_PLACE = ("iteration", "history_bytes", "seconds")
 _KEPT = 2
 
 
@@ -32,11 +33,13 @@ class State:
     Attributes:
         iteration: number of updates made.
         history_bytes: length of the history of these.
+        seconds: that these took.
         tensors: of network and optimiser, by name.
     """
 
     iteration: int
     history_bytes: int
+    seconds: float
     tensors: dict[str, torch.Tensor]
 
 
@@ -46,7 +49,7 @@ def save(folder: Path, state: State) -> None:
     Raises:
         OSError: the disk is full, or read-only.
     """
-    metadata = {"iteration": state.iteration, "history_bytes": state.history_bytes}
+    metadata = {name: getattr(state, name) for name in _PLACE}
     content = safetensors.torch.save(state.tensors, {_METADATA: json.dumps(metadata)})
     name = f"state-{state.iteration:09d}-{_digest(content)}.safetensors"
     with files.atomic_file(folder / name) as partial:
@@ -118,7 +121,7 @@ def _read(path: Path) -> State:
         names = list(file.keys())  # an open file is no mapping: it cannot be iterated
         place = json.loads(file.metadata()[_METADATA])
         tensors = {name: file.get_tensor(name) for name in names}
-    return State(place["iteration"], place["history_bytes"], tensors)
+    return State(**place, tensors=tensors)
 
 
 def _digest(content: bytes) -> str:
