@@ -62,7 +62,7 @@ preset: ## take presets/NAME.yaml as params.yaml
 		|| { echo "error: params.yaml has changes that no commit and no preset holds; commit or restore it first"; exit 1; }
 	cp "presets/$(NAME).yaml" params.yaml
 
-paper-in-miniature: setup ## rows of five of the paper's tables in miniature; takes that preset
+paper-in-miniature: setup ## rows of six of the paper's tables in miniature; takes that preset
 	@$(MAKE) --no-print-directory preset NAME=paper-in-miniature
 	dvc repro
 	@echo
