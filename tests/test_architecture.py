@@ -138,11 +138,19 @@ def test_only_publish_has_no_outs_but_the_check_before_anything_runs():
     assert [name for name in STAGES if not outs(name)] == ["check", "publish"]
 
 
-def test_metrics_and_plots_are_kept_in_git():
+def test_what_is_in_metrics_is_kept_in_git():
     for name in STAGES:
-        for section in ("metrics", "plots"):
+        for section in ("outs", "metrics", "plots"):
             for entry in stage(name).get(section, []):
-                assert next(iter(entry.values()))["cache"] is False
+                path, options = (
+                    next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
+                )
+                assert path.startswith("metrics/") == (options.get("cache") is False), path
+
+
+def test_scores_alone_are_the_columns_of_dvcs_table_of_experiments():
+    listed = {path for name in STAGES for path in entries(name, "metrics")}
+    assert listed == {"metrics/${key}/scores.json"}
 
 
 @pytest.mark.parametrize("path", sorted(python_files("pipeline")))
