@@ -12,6 +12,8 @@ _STYLE_FILE = Path(__file__).with_name("page.css")
 # Titled pictures after these are folded, so that a page of many rows opens at a glance.
 _NUM_UNFOLDED = 2
 
+_MAX_COLUMNS_BESIDE_SENTENCES = 4
+
 
 def render(title: str, note: str, sections: Sequence[Section], folder: Path) -> str:
     """Renders the page.
@@ -93,7 +95,9 @@ def _grid(grid: Grid) -> str:
         muted = ' class="muted"' if index in grid.muted else ""
         lines.append(f'<tr{muted}><th scope="row">{_two_lines(name)}</th>{"".join(cells)}</tr>')
     head, body = "".join(titles), "\n".join(lines)
-    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    # Where there are few numbers, the names may be whole sentences.
+    kind = ' class="sentences"' if len(grid.header) <= _MAX_COLUMNS_BESIDE_SENTENCES else ""
+    table = f"<table{kind}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
     return f'<div class="wide">{table}</div>'
 
 

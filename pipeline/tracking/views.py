@@ -45,6 +45,7 @@ _MODEL_COLUMNS = (
     "params.`training.max_iterations`",
     "params.`training.base_learning_rate`",
     "params.`training.seed`",
+    "metrics.`cost/training_hours`",
     "metrics.`cost/images_per_second`",
     "tags.`dvc.experiment`",
 )
