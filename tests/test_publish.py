@@ -439,3 +439,12 @@ def test_a_bad_line_of_a_history_is_named(project):
     (project / "history/v3.jsonl").write_text('{"iteration": 0, "loss": 1.0}\n{"loss"\n')
     with pytest.raises(ValueError, match=r"history/v3.jsonl:2: no JSON object with an iteration"):
         publish_all()
+
+
+def test_runs_on_later_pages_of_the_store_are_found_too(project, monkeypatch):
+    publish_all()
+    names = [run.info.run_name for run in stores.all_runs()]
+    monkeypatch.setattr(store, "_RUNS_PER_PAGE", 2)
+    assert [run.info.run_name for run in stores.all_runs()] == names == stores.NAMES
+    publish_all()
+    assert len(stores.all_runs()) == len(names)

@@ -29,6 +29,7 @@ for _name in ("mlflow", "alembic", "urllib3"):
 _FAILURES = (MlflowException, SQLAlchemyError, OSError, ImportError)
 
 # The most that MLflow takes in one call.
+_RUNS_PER_PAGE = 1000
 _MAX_METRICS = 1000
 
 # Servers that know where their artifacts belong; of a bare database only we do.
@@ -103,9 +104,20 @@ def open_experiment(client: MlflowClient, name: str) -> str:
 
 def find(client: MlflowClient, experiment_id: str, conditions: str) -> list[Run]:
     """The experiment's runs that meet the conditions, oldest first; deleted ones are not found."""
-    return list(
-        client.search_runs([experiment_id], conditions, order_by=["attributes.start_time ASC"])
-    )
+    found: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            conditions,
+            max_results=_RUNS_PER_PAGE,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 def log_metrics(client: MlflowClient, run_id: str, points: list[Metric]) -> None:
