@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import stores
+from mlflow.entities import Metric
 from stores import LOSSES, MODEL, all_runs, curve, one_run
 
 from pipeline import files
@@ -219,6 +220,32 @@ def test_a_training_that_failed_and_went_on_does_not_keep_its_error(project):
     run = one_run("train@v3")
     assert (run.info.status, curve(run, "train/loss")) == ("FINISHED", LOSSES)
     assert "mlflow.note.content" not in run.data.tags
+
+
+def test_a_run_shows_what_the_machine_does_meanwhile(project):
+    relayed(START, *points(), finished(project))
+    run = one_run("train@v3")
+    for name, least, most in (
+        ("system/cpu_utilization_percentage", 0.0, 100.0),
+        ("system/system_memory_usage_percentage", 0.1, 100.0),
+        ("system/system_memory_usage_megabytes", 10.0, 1e9),
+    ):
+        samples = curve(run, name)
+        assert samples, name
+        assert all(least <= value <= most for _, value in samples)
+        steps = [step for step, _ in samples]
+        assert steps == sorted(set(steps))
+        assert steps[-1] == LOSSES[-1][0]
+
+
+def test_a_machine_is_not_asked_where_no_iteration_was_made():
+    def sample():
+        return {"system/a": 1.0}
+
+    assert relay._of_machine([], sample) == []
+    made = relay._of_machine([Metric("train/loss", 1.0, 0, 7)], sample)
+    assert [(point.key, point.value, point.step) for point in made] == [("system/a", 1.0, 7)]
+    assert relay._of_machine(made, sample) == []
 
 
 def test_another_training_of_the_same_model_is_another_run(project):

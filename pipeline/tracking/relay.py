@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mlflow.entities import Metric, Param, Run
 from pipeline import files
 from pipeline.report import panels as drawing
 from pipeline.splits import Split
-from pipeline.tracking import identity, live, owner, provenance, store
+from pipeline.tracking import identity, live, machine, owner, provenance, store
 
 # A batch per so many seconds: a call per iteration costs the store more than the training does.
 _BATCH_SECONDS = 5.0
@@ -54,8 +54,10 @@ def relay(lines: Iterable[str]) -> None:
     panels: list[Path] = []
     live_run: _LiveRun | None = None
     wait, told = 0.0, False
+    sample = machine.watch()
     while True:
         end = _gather(messages, points, panels, wait)
+        points += _of_machine(points, sample)
         wait = _BATCH_SECONDS
         try:
             with store.reporting():
@@ -94,6 +96,15 @@ def _gather(
         points += [Metric(name, value, timestamp, iteration) for name, value in metrics.items()]
         if shown:
             panels.append(Path(shown))
+
+
+def _of_machine(points: list[Metric], sample: Callable[[], dict[str, float]]) -> list[Metric]:
+    """The machine's metrics at the latest iteration, where there has been one since the last."""
+    metrics = sample()
+    if not points or points[-1].key in metrics:
+        return []
+    step, now = points[-1].step, time.time_ns() // 10**6
+    return [Metric(name, value, now, step) for name, value in metrics.items()]
 
 
 @dataclass(frozen=True)
