@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline import pixels
 
@@ -79,6 +79,8 @@ def decode(source: Path | BinaryIO) -> NDArray[np.uint8]:
             return _rgb(ImageOps.exif_transpose(opened))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"it has more pixels than the limit of {pixels.MAX_PIXELS}") from error
+    except UnidentifiedImageError as error:  # Pillow's own message names an object in memory
+        raise ValueError(f"not a readable picture: none of {', '.join(_FORMATS)}") from error
     # Pillow's decoders give up on damaged bytes with whatever they stumble over.
     except Exception as error:
         raise ValueError(f"not a readable picture: {' '.join(str(error).split())}") from error
