@@ -455,6 +455,13 @@ def imported_by_serving(path, seen):
     return found
 
 
+def test_the_code_inside_is_what_serving_imports_no_more_and_no_less():
+    seen = set()
+    imported_by_serving(ROOT / "pipeline/tracking/served_model.py", seen)
+    parts = {file.relative_to(ROOT / "pipeline").parts[0] for file in seen}
+    assert parts | {"__init__.py"} == set(servable.CODE)
+
+
 def test_the_stated_requirements_are_what_serving_imports_no_more_and_no_less():
     names = {"opencv-python-headless": "cv2", "pillow": "PIL", "pyyaml": "yaml"}
     imported = imported_by_serving(ROOT / "pipeline/tracking/served_model.py", set())

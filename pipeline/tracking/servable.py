@@ -1,11 +1,12 @@
 """The folder that MLflow keeps of a servable model: code, checkpoint, and what they need.
 
-It loads without this repository: the package `pipeline` lies in it as it was, and the Python
-packages that it imports to serve are stated in the versions that made the model.
+It loads without this repository: what serves of the package `pipeline` lies in it as it was, and
+the Python packages that this imports are stated in the versions that made the model.
 """
 
 import base64
 import os
+import shutil
 import warnings
 from collections.abc import Mapping
 from importlib import metadata
@@ -28,7 +29,24 @@ with warnings.catch_warnings():
 os.environ["MLFLOW_UV_AUTO_DETECT"] = "false"
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-# What the modules import that serve; tests/test_serving.py compares.
+# What serves, of the package `pipeline`: a store takes each file in a request of its own.
+CODE = (
+    "__init__.py",
+    "classes.py",
+    "data",
+    "files.py",
+    "inference",
+    "label_map.py",
+    "model",
+    "parallel.py",
+    "params.py",
+    "pictures",
+    "pixels.py",
+    "serving",
+    "splits.py",
+)
+
+# What these modules import; tests/test_serving.py compares.
 PACKAGES = (
     "mlflow",
     "numpy",
@@ -61,17 +79,19 @@ def write(
     """Writes a model of MLflow's flavour "python_function".
 
     Args:
-        folder: to be made.
+        folder: to be made, in a folder that is empty.
         checkpoint: is copied into it.
         inference: the strategy, a row's section of params.yaml.
         model_id: of the LoggedModel that it is for.
         facts: what it is made of, as text.
     """
     model = Model(model_id=model_id)
+    code = folder.with_name(_PACKAGE.name)
+    _copy_code(code)
     mlflow.pyfunc.save_model(
         path=str(folder),
         python_model=str(_MODEL),
-        code_paths=[str(_PACKAGE)],
+        code_paths=[str(code)],
         artifacts={"checkpoint": checkpoint.as_posix()},
         model_config={"inference": dict(inference), "max_side": _MAX_SIDE},
         pip_requirements=requirements(),
@@ -87,6 +107,17 @@ def write(
 def requirements() -> list[str]:
     """The packages in the installed versions, those of requirements.lock, as PyPI names them."""
     return [f"{name}=={Version(metadata.version(name)).public}" for name in PACKAGES]
+
+
+def _copy_code(folder: Path) -> None:
+    folder.mkdir()
+    for name in CODE:
+        source = _PACKAGE / name
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, folder / name, ignore=ignored)
+        else:
+            shutil.copyfile(source, folder / name)
 
 
 def _signature() -> ModelSignature:
