@@ -602,7 +602,7 @@ def test_a_tracking_server_hands_the_model_out_to_where_the_repository_is_not(
     port = stores.free_port()
     monkeypatch.chdir(tmp_path / "project")
     with stores.mlflow_server(there, port):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:pass-word@127.0.0.1:{port}")
         publish_all()
         publish_all()
         assert [tags["model"] for tags in versions().values()] == ["v3", "v3plus"]
@@ -610,6 +610,9 @@ def test_a_tracking_server_hands_the_model_out_to_where_the_repository_is_not(
         place["env"]["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-I", "-c", LOAD]
         done = subprocess.run(command, capture_output=True, text=True, check=False, **place)
+        kept = [path for path in there.rglob("*") if path.is_file()]
+        assert len(kept) > 80
+        assert not [path for path in kept if b"pass-word" in path.read_bytes()]
     assert done.returncode == 0, done.stderr
     assert not done.stdout.splitlines()[-1].startswith(str(ROOT))
     assert np.array_equal(np.load(tmp_path / "label.npy"), label)
