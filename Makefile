@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help repro paper-in-miniature multiply-adds test kill-test check format ui show checkout \
-	publish preset export submission predict \
+	publish preset export export-split submission predict \
 	setup setup-tensorflow import-checkpoint bench bench-setup lock
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-26s %s\n", $$1 ($$1 == "preset" ? " NAME=..." : $$1 == "export" ? " SPLIT=... OUT=..." : $$1 == "submission" ? " ROW=..." : $$1 ~ /^(show|checkout)$$/ ? " RUN=..." : $$1 == "predict" ? " CHECKPOINT=... IMAGES=..." : ""), $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-26s %s\n", $$1 ($$1 == "preset" ? " NAME=..." : $$1 == "export-split" ? " SPLIT=... OUT=..." : $$1 ~ /^(export|submission)$$/ ? " ROW=..." : $$1 ~ /^(show|checkout)$$/ ? " RUN=..." : $$1 == "predict" ? " CHECKPOINT=... IMAGES=..." : ""), $$2}' Makefile
 
 repro: setup ## run the pipeline that params.yaml describes, and print its table
 	dvc repro
@@ -71,8 +71,13 @@ paper-in-miniature: setup ## rows of six of the paper's tables in miniature; tak
 	@echo "The page, ours beside the paper's:  report/index.html"
 	@echo "Back to the miniature:              make preset NAME=miniature"
 
-export: setup ## write SPLIT (a data/*.arrow) as a folder OUT like VOC's
-	python -m pipeline.export "$(SPLIT)" "$(OUT)"
+export: setup ## write ROW's network as exports/ROW.onnx, held to predict
+	@test -n "$(ROW)" || { echo "error: ROW=... is needed, a key of rows in params.yaml; a split is written by export-split"; exit 1; }
+	@python -m pipeline.exporting params.yaml "$(ROW)" checkpoints exports
+
+export-split: setup ## write SPLIT (a data/*.arrow) as a folder OUT like VOC's
+	@test -n "$(SPLIT)" -a -n "$(OUT)" || { echo "error: SPLIT=data/....arrow and OUT=folder are needed"; exit 1; }
+	python -m pipeline.export_split "$(SPLIT)" "$(OUT)"
 
 predict: setup ## label maps of your own pictures, to OUT=...
 	@test -n "$(CHECKPOINT)" -a -n "$(IMAGES)" -a -n "$(OUT)" || { echo "error: CHECKPOINT=file.safetensors, IMAGES=folder and OUT=folder are needed"; exit 1; }

@@ -22,7 +22,7 @@ LEVELS = [
         "coco",
         "command",
         "experiment",
-        "export",
+        "export_split",
         "files",
         "label_map",
         "parallel",
@@ -35,8 +35,11 @@ LEVELS = [
         "voc",
     },
     {"originals", "data", "model", "evaluation", "report"},
-    {"training", "inference", "importing", "cost", "tracking", "submission"},
+    {"training", "inference", "importing", "cost", "submission"},
     {"pictures"},
+    {"serving"},
+    {"tracking"},
+    {"exporting"},
 ]
 
 

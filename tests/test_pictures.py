@@ -17,6 +17,7 @@ from pipeline.pictures import labelling, overlay, reading
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
+PLAIN = labelling.strategy(synthetic.network())
 
 
 def build():
@@ -79,15 +80,17 @@ def label_slowly(model, image):
 @pytest.mark.parametrize("size", [(40, 61), (17, 17), (18, 16), (1, 1), (1, 90)])
 def test_labels_are_those_of_a_slow_plain_version(size):
     model, image = build(), scene(*size)
-    label = labelling.label(model, synthetic.network(), image, max_side=2049, device=CPU)
+    label = labelling.label(model, synthetic.network(), image, PLAIN, max_side=2049, device=CPU)
     assert (label.shape, label.dtype) == (size, np.uint8)
     assert (label != label_slowly(model, image)).sum() <= 1
 
 
 def test_a_larger_picture_is_shrunk_and_its_labels_have_its_size():
     model, image = build(), np.kron(scene(40, 60), np.ones((3, 3, 1), np.uint8))
-    label = labelling.label(model, synthetic.network(), image, max_side=60, device=CPU)
-    small = labelling.label(model, synthetic.network(), image[::3, ::3], max_side=60, device=CPU)
+    label = labelling.label(model, synthetic.network(), image, PLAIN, max_side=60, device=CPU)
+    small = labelling.label(
+        model, synthetic.network(), image[::3, ::3], PLAIN, max_side=60, device=CPU
+    )
     assert np.array_equal(label, np.kron(small, np.ones((3, 3), np.uint8)))
 
 

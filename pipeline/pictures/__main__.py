@@ -34,14 +34,17 @@ def main(checkpoint: Path, images: Path, out: Path, max_side: int) -> None:
         raise ValueError(f"{out}: is in {images}, where the next run would take it for pictures")
     model, network, classes = checkpoints.load(checkpoint, output_stride=None)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    ready = predict.prepared(model, labelling.strategy(network), device)
+    strategy = labelling.strategy(network)
+    ready = predict.prepared(model, strategy, device)
     mistakes = []
     pictures = map_ahead(reading.read, found, _PICTURES_AHEAD)
     for picture in tqdm(pictures, desc=images.name, total=len(found), unit=" pictures"):
         if picture.image is None:
             mistakes.append(f"{picture.file}: {picture.mistake}")
             continue
-        label = labelling.label(ready, network, picture.image, max_side=max_side, device=device)
+        label = labelling.label(
+            ready, network, picture.image, strategy, max_side=max_side, device=device
+        )
         # With its suffix: a.jpg and a.png may both be there.
         name = f"{picture.file.relative_to(images)}.png"
         with files.atomic_file(out / "labels" / name) as partial:

@@ -1,9 +1,13 @@
 """The label map of one picture of any size.
 
-The network takes sides of k * output_stride + 1, so a picture is padded to the next of these with
-the mean pixel. Memory grows with its pixels: one that is larger than the limit is shrunk for the
-network, and its label map enlarged again to the picture's own size.
+A picture is padded with the mean pixel: to the strategy's nominal size, as `predict` pads, or along
+a side that is longer than that to the next length that the network takes at all of its scales,
+k * output_stride + 1. Memory grows with its pixels: one that is larger than the limit is shrunk for
+the network, and its label map enlarged again to the picture's own size.
 """
+
+import math
+from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -22,16 +26,18 @@ def label(
     model: DeepLab,
     network: Network,
     image: NDArray[np.uint8],
+    inference: Inference,
     *,
     max_side: int,
     device: torch.device,
 ) -> LabelMap:
-    """Predicts the label map of a picture at a single scale.
+    """Predicts the label map of a picture.
 
     Args:
-        model: from `predict.prepared`, built at network.output_stride.
+        model: from `predict.prepared`, built at inference.output_stride.
         network: its description.
         image: (H, W, 3) uint8 RGB.
+        inference: the strategy; its nominal size is the least that the network is given.
         max_side: of the longer side of what the network is given, pixels.
         device: where to compute.
 
@@ -40,14 +46,16 @@ def label(
     """
     height, width = image.shape[:2]
     shrunk = _shrunk(image, max_side)
-    stride = network.output_stride
     rows, columns = shrunk.shape[:2]
-    padded = np.zeros((1, _fitting(rows, stride), _fitting(columns, stride), 3), np.uint8)
+    unit = step(inference)
+    padded_height = max(inference.height, _fitting(rows, unit))
+    padded_width = max(inference.width, _fitting(columns, unit))
+    padded = np.zeros((1, padded_height, padded_width, 3), np.uint8)
     padded[0, :rows, :columns] = shrunk
     pixels = torch.from_numpy(padded).to(device)
     box = torch.tensor([[0, 0, rows, columns]], device=device)
     images = normalise(pixels, box, network.mean, network.std)
-    labels = predict.predict(model, images, strategy(network))
+    labels = predict.predict(model, images, inference)
     found = labels[0, :rows, :columns].cpu().numpy()
     if found.shape == (height, width):
         return np.ascontiguousarray(found)
@@ -68,6 +76,12 @@ def strategy(network: Network) -> Inference:
     )
 
 
+def step(inference: Inference) -> int:
+    """The least u such that a side of k * u + 1 is k' * output_stride + 1 at every scale."""
+    scales = [Fraction(str(scale)) for scale in inference.scales]
+    return inference.output_stride * math.lcm(*(scale.denominator for scale in scales))
+
+
 def _shrunk(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
     longer = max(height, width)
@@ -77,6 +91,6 @@ def _shrunk(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
-def _fitting(side: int, stride: int) -> int:
-    """The smallest k * stride + 1 with k >= 1 that is not less than a side."""
-    return max(1, -(-(side - 1) // stride)) * stride + 1
+def _fitting(side: int, unit: int) -> int:
+    """The smallest k * unit + 1 with k >= 1 that is not less than a side."""
+    return max(1, -(-(side - 1) // unit)) * unit + 1

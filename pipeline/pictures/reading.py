@@ -6,10 +6,11 @@ has no label map, and is turned as its camera says.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline import pixels
 
@@ -62,14 +63,27 @@ def find(folder: Path) -> tuple[list[Path], list[Path]]:
 def read(file: Path) -> Picture:
     """Decodes a picture; one that cannot be read is no error here, so that others still are."""
     try:
-        with Image.open(file, formats=_FORMATS) as opened:
-            turned = ImageOps.exif_transpose(opened)
-            return Picture(file, _rgb(turned), "")
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return Picture(file, None, f"it has more pixels than the limit of {pixels.MAX_PIXELS}")
+        return Picture(file, decode(file), "")
+    except ValueError as error:
+        return Picture(file, None, str(error))
+
+
+def decode(source: Path | BinaryIO) -> NDArray[np.uint8]:
+    """Decodes a picture to (H, W, 3) RGB, turned as it is displayed.
+
+    Raises:
+        ValueError: it cannot be read, or has too many pixels.
+    """
+    try:
+        with Image.open(source, formats=_FORMATS) as opened:
+            return _rgb(ImageOps.exif_transpose(opened))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"it has more pixels than the limit of {pixels.MAX_PIXELS}") from error
+    except UnidentifiedImageError as error:  # Pillow's own message names an object in memory
+        raise ValueError(f"not a readable picture: none of {', '.join(_FORMATS)}") from error
     # Pillow's decoders give up on damaged bytes with whatever they stumble over.
     except Exception as error:
-        return Picture(file, None, f"not a readable picture: {' '.join(str(error).split())}")
+        raise ValueError(f"not a readable picture: {' '.join(str(error).split())}") from error
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:

@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 
 from mlflow import MlflowClient, entities
 
-from pipeline.tracking import filling, identity, machine, owner, provenance, store, views
+from pipeline.tracking import (
+    filling,
+    identity,
+    machine,
+    owner,
+    provenance,
+    registry,
+    store,
+    views,
+)
 from pipeline.tracking.runs import Run
 
 
@@ -20,6 +29,7 @@ def publish(experiment: str, runs: Sequence[Run], origin: Mapping[str, str]) -> 
         ConnectionError: the store is away, closed to us or broken.
     """
     links: dict[str, str] = {}
+    run_ids: dict[str, str] = {}
     with store.reporting(), store.locked("publish"):  # two that share a run would both make it
         client = store.open_client()
         experiment_id = store.open_experiment(client, experiment)
@@ -28,7 +38,9 @@ def publish(experiment: str, runs: Sequence[Run], origin: Mapping[str, str]) -> 
             there = _found(client, experiment_id, run)
             there = there or _created(client, experiment_id, run, origin)
             filling.fill(client, there, run, origin, links)
+            run_ids[run.name] = there.info.run_id
             links[run.name] = views.run_address(experiment_id, there.info.run_id)
+        registry.publish(client, experiment_id, experiment, runs, run_ids)
 
 
 def _created(

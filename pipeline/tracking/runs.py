@@ -58,6 +58,7 @@ class Run:
         scores: of a row.
         published: of a row, what was published of it, if anything was.
         is_comparable: whether the published score is over as many images.
+        inference: of a row, the section of its entry; else empty.
     """
 
     kind: str
@@ -74,6 +75,7 @@ class Run:
     scores: Scores | None
     published: Counterpart | None
     is_comparable: bool
+    inference: Mapping[str, Any]
 
     @property
     def stage(self) -> str:
@@ -126,6 +128,7 @@ def of_model(
         scores=None,
         published=None,
         is_comparable=False,
+        inference={},
     )
 
 
@@ -150,6 +153,7 @@ def of_import(
         scores=None,
         published=None,
         is_comparable=False,
+        inference={},
     )
 
 
@@ -208,6 +212,7 @@ def of_row(
         scores=result.scores,
         published=result.published,
         is_comparable=is_comparable,
+        inference=entry["inference"],
     )
 
 

@@ -1,6 +1,7 @@
 """Writes a split as a folder that looks like VOC's, for tools that read nothing else.
 
-    python -m pipeline.export data/voc/train.arrow FOLDER
+    make export-split SPLIT=data/voc/train.arrow OUT=folder
+    python -m pipeline.export_split data/voc/train.arrow FOLDER
 
 JPEGImages/<id>.jpg (or .png), SegmentationClass/<id>.png and ImageSets/Segmentation/<split>.txt;
 classes.csv has the name and the colour of each label value. Encoded images are copied byte by byte.

@@ -8,7 +8,7 @@ import packing
 import pytest
 from PIL import Image
 
-from pipeline import export, label_map, pixels, splits
+from pipeline import export_split, label_map, pixels, splits
 from pipeline.originals import archive, voc
 from pipeline.splits import Split, checked_sample
 from pipeline.voc import CLASSES
@@ -36,7 +36,7 @@ def files(folder):
 
 
 def test_a_split_becomes_a_folder_like_vocs(split, tmp_path):
-    export.main(split, tmp_path / "out")
+    export_split.main(split, tmp_path / "out")
     assert files(tmp_path / "out") == [
         "ImageSets/Segmentation/train.txt",
         "JPEGImages/a.jpg",
@@ -52,7 +52,7 @@ def test_a_split_becomes_a_folder_like_vocs(split, tmp_path):
 
 
 def test_encoded_bytes_are_copied_and_raw_pixels_are_kept(split, tmp_path):
-    export.main(split, tmp_path / "out")
+    export_split.main(split, tmp_path / "out")
     first, second, raw = Split(split)
     assert (tmp_path / "out/JPEGImages/a.jpg").read_bytes() == first.image
     assert (tmp_path / "out/SegmentationClass/b.png").read_bytes() == second.label
@@ -65,7 +65,7 @@ def test_encoded_bytes_are_copied_and_raw_pixels_are_kept(split, tmp_path):
 
 
 def test_the_table_of_classes_goes_along(split, tmp_path):
-    export.main(split, tmp_path / "out")
+    export_split.main(split, tmp_path / "out")
     lines = (tmp_path / "out/classes.csv").read_text().splitlines()
     assert lines[0] == "label,name,red,green,blue"
     assert lines[9] == "8,cat,64,0,0"
@@ -73,7 +73,7 @@ def test_the_table_of_classes_goes_along(split, tmp_path):
 
 
 def test_vocs_own_reader_reads_what_was_exported(split, tmp_path):
-    export.main(split, tmp_path / "out")
+    export_split.main(split, tmp_path / "out")
     lists = tmp_path / "out" / "ImageSets" / "Segmentation"
     (lists / "val.txt").write_text("a\n")
     (lists / "train.txt").write_text("c\n")  # as JPEG it would be another image
@@ -90,13 +90,13 @@ def test_a_folder_that_is_in_use_is_left_alone(split, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
     with pytest.raises(ValueError, match="out: is there already; expected a new or an empty fold"):
-        export.main(split, tmp_path / "out")
+        export_split.main(split, tmp_path / "out")
     assert files(tmp_path / "out") == ["mine"]
 
 
 def test_an_empty_folder_is_taken(split, tmp_path):
     (tmp_path / "out").mkdir()
-    export.main(split, tmp_path / "out")
+    export_split.main(split, tmp_path / "out")
     assert len(files(tmp_path / "out")) == 8
 
 
@@ -105,12 +105,12 @@ def test_an_id_that_leads_out_of_the_folder_is_an_error_and_leaves_nothing(tmp_p
     sample = checked_sample(image_id, packing.jpeg(), packing.png(), CLASSES, "voc2012")
     splits.write(tmp_path / "train.arrow", [sample], CLASSES)
     with pytest.raises(ValueError, match=r"train\.arrow: image id '.*' cannot be a file's name"):
-        export.main(tmp_path / "train.arrow", tmp_path / "out")
+        export_split.main(tmp_path / "train.arrow", tmp_path / "out")
     assert files(tmp_path) == ["train.arrow"]
 
 
 def test_a_mistake_ends_the_command_with_one_line(tmp_path):
-    command = [sys.executable, "-m", "pipeline.export", "none.arrow", tmp_path / "out"]
+    command = [sys.executable, "-m", "pipeline.export_split", "none.arrow", tmp_path / "out"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: ")

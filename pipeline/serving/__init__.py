@@ -1,0 +1,1 @@
+"""A trained network that answers requests: pictures in whatever form they come, label maps out."""

@@ -1,0 +1,38 @@
+"""Puts a file that was made of a row's checkpoint beside the row's run."""
+
+from pathlib import Path
+
+from pipeline.tracking import identity, store
+
+FOLDER = "exports"
+
+
+def attach(experiment: str, row: str, checkpoint: str, md5: str, file: Path) -> str:
+    """Logs a file as artifact of the latest run of this row and checkpoint.
+
+    Args:
+        experiment: name of MLflow's experiment.
+        row: its key.
+        checkpoint: its path, as in dvc.yaml.
+        md5: of the checkpoint.
+        file: to log.
+
+    Returns:
+        The run's id, empty where there is no such run.
+
+    Raises:
+        ConnectionError: the store is away, closed to us or broken.
+    """
+    with store.reporting():
+        client = store.open_client()
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            return ""
+        conditions = f"tags.kind = 'row' AND tags.key = '{row}'"
+        conditions += f" AND tags.`{identity.md5_tag(checkpoint)}` = '{md5}'"
+        runs = store.find(client, found.experiment_id, conditions)
+        if not runs:
+            return ""
+        run_id: str = runs[-1].info.run_id
+        client.log_artifact(run_id, str(file), FOLDER)
+        return run_id

@@ -1,0 +1,55 @@
+"""Which rows are served: of each checkpoint the best, all compared on the same data."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pipeline.tracking import identity
+from pipeline.tracking.provenance import File
+from pipeline.tracking.runs import Run
+
+_SCORE = "score/miou"
+
+
+def miou(row: Run) -> float:
+    """In [0, 1]; not a number where nothing was scored."""
+    return row.curves[_SCORE][0]
+
+
+def compared(rows: Sequence[Run]) -> File:
+    """The split that most rows are evaluated on, the first of equally many."""
+    return Counter(row.files["data"] for row in rows).most_common(1)[0][0]
+
+
+def best(rows: Sequence[Run], data: File) -> list[Run]:
+    """Of each checkpoint the row with the highest mIoU, on the compared split if it has one."""
+    found: dict[str, Run] = {}
+    for row in rows:
+        key = row.files["checkpoint"].md5
+        if key not in found or _rank(row, data) > _rank(found[key], data):
+            found[key] = row
+    return list(found.values())
+
+
+def facts(row: Run) -> dict[str, str]:
+    """What a served model is, by name; its identity is of the checkpoint and the strategy."""
+    md5 = row.files["checkpoint"].md5
+    strategy = identity.flatten({"inference": row.inference})
+    return {
+        identity.TAG: identity.identity("served", "", strategy, {"checkpoint": md5}),
+        "model": trained(row).key,
+        "row": row.key,
+        "data": row.files["data"].path,
+        "data.md5": row.files["data"].md5,
+        "checkpoint.md5": md5,
+    }
+
+
+def trained(row: Run) -> Run:
+    """The run of the row's checkpoint."""
+    if row.trained is None:
+        raise ValueError(f"{row.name}: is no row of a trained model")
+    return row.trained
+
+
+def _rank(row: Run, data: File) -> tuple[bool, float]:
+    return row.files["data"] == data, miou(row)
