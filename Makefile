@@ -8,6 +8,7 @@
 PYTHON ?= python3
 PORT ?= 5000
 KILLS ?= 20
+WORKERS ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH
 
@@ -26,8 +27,9 @@ repro: setup ## run the pipeline that params.yaml describes, and print its table
 multiply-adds: setup ## prove the networks by the paper's Multiply-Adds
 	@python -m pipeline.cost paper.yaml presets/voc.yaml presets/cityscapes.yaml presets/zoo.yaml presets/zoo-cityscapes.yaml
 
-test: setup ## pass the tests
-	pytest
+# Threads of torch that wait for each other asleep leave the processor to the other tests.
+test: setup ## pass the tests, 2 files at a time; WORKERS=...
+	OMP_WAIT_POLICY=passive pytest -n $(WORKERS) --dist loadfile
 
 kill-test: setup ## kill a training at 20 random points; KILLS=...
 	DEEPLAB_KILLS=$(KILLS) pytest tests/test_resume.py -k random
