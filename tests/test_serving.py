@@ -157,7 +157,9 @@ def write_split(path, sizes):
     return Split(path)
 
 
-@pytest.mark.parametrize("changes", [{}, MULTI_SCALE, {"scales": [0.75]}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, MULTI_SCALE, {"scales": [0.75]}, {"precision": "bfloat16"}], ids=str
+)
 def test_served_labels_are_those_of_predict(checkpoint, tmp_path, changes):
     inference = synthetic.inference(batch_size=1, **changes)
     split = write_split(tmp_path / "two.arrow", [(40, 61), (65, 33)])
