@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import stores
 import yaml
 from PIL import Image
 
@@ -66,6 +67,9 @@ def project(tmp_path, monkeypatch):
     Path("params.yaml").write_text(yaml.safe_dump(document))
     write_split(Path("data/voc/val.arrow"), LABELS)
     write_predictions(Path("predictions/a"), PREDICTIONS)
+    Path("history").mkdir()
+    for key in document["models"]:
+        Path("history", f"{key}.pace.json").write_text(json.dumps(stores.pace()))
     return document
 
 
@@ -107,6 +111,7 @@ def report_alone():
         ROOT / "paper.yaml",
         Path("data"),
         Path("checkpoints"),
+        Path("history"),
         Path("counts"),
         Path("metrics"),
         Path("predictions"),
