@@ -28,7 +28,7 @@ _ROW_COLUMNS = {
     "tags.`backbone`": 85,
     "tags.`decoder`": 72,
     "tags.`output_stride.training`": 145,
-    "tags.`output_stride.evaluation`": 158,
+    "tags.`output_stride.evaluation`": 154,
     "params.`inference.scales`": 115,
     "params.`inference.flip`": 98,
     "metrics.`cost/billion_multiply_adds`": 175,
@@ -42,7 +42,7 @@ _MODEL_COLUMNS = {
     "tags.`backbone`": 85,
     "tags.`decoder`": 72,
     "params.`training.max_iterations`": 160,
-    "params.`training.base_learning_rate`": 185,
+    "params.`training.base_learning_rate`": 180,
     "params.`training.seed`": 98,
     "params.`data`": 165,
     "tags.`output_stride.training`": 145,
@@ -50,8 +50,9 @@ _MODEL_COLUMNS = {
     "metrics.`cost/images_per_second`": 160,
     "tags.`dvc.experiment`": 130,
 }
-# The pages always show this column, too narrow for a row's key, its table and an experiment.
-_RUN_NAME = {"attributes.`Run Name`": 220}
+# Columns that are always there: a run's name, which has a row's key, its table and an experiment,
+# and when it was created.
+_FIXED = {"attributes.`Run Name`": 245, "runDateAndNestInfo": 130}
 
 _LINE: dict[str, Any] = {
     "lineSmoothness": 0,
@@ -132,8 +133,8 @@ def _view(
         "orderByKey": order,
         "orderByAsc": False,
         "selectedColumns": list(columns),
-        "columnOrder": [*_RUN_NAME, *columns],
-        "columnWidths": {**_RUN_NAME, **columns},
+        "columnOrder": [*_FIXED, *columns],
+        "columnWidths": {**_FIXED, **columns},
         "isAccordionReordered": True,
         "compareRunSections": [
             {"uuid": name, "name": name, "display": name not in _FOLDED, "isGenerated": True}
