@@ -149,11 +149,11 @@ def test_a_row_describes_its_score_beside_the_papers():
     publish_all()
     assert note("evaluate@v3").startswith(
         "**Table 3 Single scale**\n\n"
-        "| | mIoU, % |\n"
+        "| mIoU, % | |\n"
         "|:--|:--|\n"
         "| **here** | **50.00** (95 % interval 40.00 to 60.00) |\n"
         "| **the paper** | **78.51** (Table 3: ResNet-101 on VOC 2012 val, `table3_os16-eval8`) |\n"
-        "| **difference** | not comparable: 2 images, not VOC 2012 val |\n"
+        "| **difference**&ensp; | not comparable: 2 images, not VOC 2012 val |\n"
     )
 
 
@@ -161,7 +161,7 @@ def test_a_difference_is_given_on_as_many_images_as_the_paper_has(project):
     paper = stores.PAPER | {"datasets": {"VOC 2012 val": 2}}
     Path("paper.yaml").write_text(yaml.safe_dump(paper))
     publish_all()
-    assert "| **difference** | -28.51 |" in note("evaluate@v3")
+    assert "| **difference**&ensp; | -28.51 |" in note("evaluate@v3")
     assert one_run("evaluate@v3").data.metrics["score/difference"] == pytest.approx(-0.2851)
 
 

@@ -183,6 +183,12 @@ def test_a_live_run_is_named_after_its_stage_and_ends_with_its_identity(project)
     assert len(run.data.tags[identity.TAG]) == 64
 
 
+def test_a_live_run_is_sorted_by_its_network_from_its_first_iteration_on(project):
+    relayed(START, *points(LOSSES[:1]))
+    network = {"backbone": "resnet18", "decoder": "no", "output_stride.training": "16"}
+    assert network.items() <= one_run("train@v3").data.tags.items()
+
+
 def test_a_training_that_made_the_same_bytes_again_leaves_one_run(project):
     relayed(START, *points(), finished(project))
     relayed(START, *points(), finished(project))

@@ -30,7 +30,7 @@ def _table(scores: Scores, published: Counterpart | None, *, is_comparable: bool
     """Ours and the paper's, in percent."""
     interval = f"{table.percent(scores.miou_low)} to {table.percent(scores.miou_high)}"
     lines = [
-        "| | mIoU, % |",
+        "| mIoU, % | |",
         "|:--|:--|",
         f"| **here** | **{table.percent(scores.miou)}** (95 % interval {interval}) |",
     ]
@@ -41,7 +41,7 @@ def _table(scores: Scores, published: Counterpart | None, *, is_comparable: bool
         difference = f"{100 * scores.miou - published.miou:+.2f}"
         if not is_comparable:
             difference = f"not comparable: {scores.num_images:,} images, not {published.dataset}"
-        lines.append(f"| **difference** | {difference} |")
+        lines.append(f"| **difference**&ensp; | {difference} |")
     return "\n".join(lines)
 
 

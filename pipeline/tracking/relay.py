@@ -23,7 +23,7 @@ from mlflow.entities import Metric, Param, Run
 from pipeline import files
 from pipeline.report import panels as drawing
 from pipeline.splits import Split
-from pipeline.tracking import identity, live, machine, owner, provenance, store
+from pipeline.tracking import facts, identity, live, machine, owner, provenance, store
 
 # A batch per so many seconds: a call per iteration costs the store more than the training does.
 _BATCH_SECONDS = 5.0
@@ -174,8 +174,8 @@ def _create(client: MlflowClient, experiment_id: str, start: dict[str, Any], pro
     found = store.find(client, experiment_id, f"tags.`{owner.TAG}` = '{process}'")
     if found:
         return found[0]
-    tags = identity.tags("model", start["key"]) | provenance.origin(Path.cwd())
-    tags |= {owner.TAG: process, _TRAINING: start["training"]}
+    tags = identity.tags("model", start["key"]) | facts.of_network(start["entry"]["network"])
+    tags |= provenance.origin(Path.cwd()) | {owner.TAG: process, _TRAINING: start["training"]}
     title = provenance.title(identity.stage("model", start["key"]), tags)
     return client.create_run(experiment_id, tags=tags, run_name=title)
 
