@@ -262,7 +262,7 @@ def test_a_store_that_refuses_is_told_once_and_does_no_harm(
     with stores.bad_server(lambda handler: handler.send_error(status)) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address.replace("//", "//user:secret@"))
         relayed(START, *points(), finished(project))
-    (told,) = capsys.readouterr().err.splitlines()
+    (told,) = capsys.readouterr().err.strip().splitlines()
     assert told.startswith(f"MLflow: {address}: ")
     assert str(status) in told
     assert "secret" not in told
@@ -274,7 +274,7 @@ def test_a_store_that_never_answers_is_given_up(project, impatient, monkeypatch,
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         relayed(START, *points(), finished(project))
     assert time.monotonic() - began < 8  # at most two tries of 1 s
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
 def test_points_from_a_time_without_a_server_arrive_when_it_is_back(project, monkeypatch, capsys):
@@ -344,5 +344,5 @@ def test_without_mlflow_a_training_is_told_so_once_and_goes_on(project, monkeypa
     with live_run() as log:
         log(0, {"train/loss": 2.0})
         log(1, {"train/loss": 1.0})
-    (told,) = capfd.readouterr().err.splitlines()
+    (told,) = capfd.readouterr().err.strip().splitlines()
     assert told.startswith("MLflow: not installed, hence no live curve; ")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from mlflow import MlflowClient, entities
 
-from pipeline.tracking import filling, identity, owner, provenance, store, views
+from pipeline.tracking import filling, identity, machine, owner, provenance, store, views
 from pipeline.tracking.runs import Run
 
 
@@ -70,5 +70,6 @@ def _is_part(client: MlflowClient, there: entities.Run, run: Run) -> bool:
     return there.data.params.items() <= run.params.items() and all(
         run.curves.get(name, {}).get(point.step) == point.value
         for name in there.data.metrics
+        if not name.startswith(machine.PREFIX)  # of how it was computed, which no history has
         for point in client.get_metric_history(there.info.run_id, name)
     )
