@@ -13,6 +13,7 @@ import resource
 import shutil
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from stores import curve
 
 from pipeline import files
 from pipeline.originals import random_weights
-from pipeline.tracking import store
+from pipeline.tracking import relay, store
 from stages import publish, train
 
 NUM_ITERATIONS = 100
@@ -300,20 +301,30 @@ def _limit_files(server, size):
 
 
 def test_what_a_killed_training_left_to_a_slow_server_is_not_logged_again_by_the_next(
-    project, undisturbed, server
+    project, server, monkeypatch
 ):
-    def slow(handler):
-        time.sleep(0.3)
-
-    with stores.proxy(server, slow) as address:
-        first = Training(project, address, DEEPLAB_SAVE_SECONDS="0.1")
-        first.pause_at(40)
-        wait_for(logged)  # and now there are more that wait for their batch
-        first.pause_at(70)
-        first.kill()  # its relay has its last try while the next training computes some of it again
-        Training(project, address).finish()
-    require_whole(project, undisturbed)
-    assert told(project) == []
+    scratch = project / "scratch/v3-0123456789ab"
+    scratch.mkdir(parents=True)
+    start = {"experiment": "test", "key": "v3", "entry": stores.MODEL, "pid": os.getpid()}
+    start["training"] = str(scratch)
+    made = {role: str(project / "params.yaml") for role in ("checkpoint", "history")}
+    points = [[step, step, {"train/loss": loss}, None] for step, loss in stores.LOSSES]
+    again = [[step, 9000 + step, metrics, None] for step, _, metrics, _ in points[1:]]
+    left = [start, *points[:3]]  # by a training that was killed, and computed 1 and 2 again
+    went_on = [start, *again, {"status": "FINISHED", **made}]
+    with stores.proxy(server, lambda handler: time.sleep(0.2)) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        relays = [
+            threading.Thread(target=relay.relay, args=([json.dumps(m) + "\n" for m in messages],))
+            for messages in (left, went_on)
+        ]
+        for one in relays:
+            one.start()
+            time.sleep(0.1)
+        for one in relays:
+            one.join()
+        (run,) = stores.all_runs()
+        assert (run.info.status, curve(run, "train/loss")) == ("FINISHED", stores.LOSSES)
 
 
 def test_a_relay_that_is_gone_is_told_at_the_end(project, undisturbed, server, monkeypatch):

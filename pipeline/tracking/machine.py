@@ -18,6 +18,7 @@ PREFIX = "system/"
 Watch = Callable[[int], dict[str, float]]
 
 _SECONDS = 10.0  # between two samples
+_PATIENCE_SECONDS = 5.0  # with a driver that hangs
 _MEGABYTE, _MEBIBYTE = 10**6, 1 << 20
 
 _QUERY = "--query-gpu=index,utilization.gpu,memory.used,memory.total,power.draw"
@@ -68,12 +69,16 @@ def _gpus() -> dict[str, float]:
     command = [program, _QUERY, "--format=csv,noheader,nounits"]
     command += [f"--id={visible}"] if visible else []
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=_PATIENCE_SECONDS
+        )
     except (OSError, subprocess.SubprocessError):
         return {}
     found: dict[str, float] = {}
     for line in done.stdout.splitlines():
-        found |= _gpu(*(value.strip() for value in line.split(",")))
+        values = [value.strip() for value in line.split(",")]
+        if len(values) == _QUERY.count(",") + 1:
+            found |= _gpu(*values)
     return found
 
 
