@@ -1,6 +1,7 @@
 """What the tests of MLflow share: a project's outs without training, and stores for its runs."""
 
 import contextlib
+import http.client
 import http.server
 import json
 import os
@@ -177,8 +178,7 @@ def bad_server(answer):
         def do_GET(self):  # the name that http.server looks for
             answer(self)
 
-        def do_POST(self):
-            answer(self)
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
         def log_message(self, *arguments):
             pass
@@ -191,19 +191,47 @@ def bad_server(answer):
 
 
 @contextlib.contextmanager
+def proxy(port, interfere):
+    """A server before another, which gets what `interfere(handler)` has not answered."""
+
+    def answer(handler):
+        if interfere(handler):
+            return
+        body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        there = http.client.HTTPConnection("127.0.0.1", port)
+        there.request(handler.command, handler.path, body, dict(handler.headers))
+        response = there.getresponse()
+        content = response.read()
+        there.close()
+        handler.send_response(response.status)
+        handler.send_header("Content-Type", response.headers.get("Content-Type", "text/plain"))
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        with contextlib.suppress(OSError):  # who asked has given up
+            handler.wfile.write(content)
+
+    with bad_server(answer) as address:
+        yield address
+
+
+@contextlib.contextmanager
 def mlflow_server(folder, port):
-    """MLflow's own server on the store in `folder`."""
+    """MLflow's own server on the store in `folder`, in a process group of its own."""
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", str(folder / "served")]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     server = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         _wait_until_ready(f"http://127.0.0.1:{port}/health")
-        yield
+        yield server
     finally:
         server.terminate()
         server.wait()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import stores
-from mlflow.entities import Metric
 from stores import LOSSES, MODEL, all_runs, curve, one_run
 
 from pipeline import files
@@ -228,32 +227,6 @@ def test_a_training_that_failed_and_went_on_does_not_keep_its_error(project):
     assert "mlflow.note.content" not in run.data.tags
 
 
-def test_a_run_shows_what_the_machine_does_meanwhile(project):
-    relayed(START, *points(), finished(project))
-    run = one_run("train@v3")
-    for name, least, most in (
-        ("system/cpu_utilization_percentage", 0.0, 100.0),
-        ("system/system_memory_usage_percentage", 0.1, 100.0),
-        ("system/system_memory_usage_megabytes", 10.0, 1e9),
-    ):
-        samples = curve(run, name)
-        assert samples, name
-        assert all(least <= value <= most for _, value in samples)
-        steps = [step for step, _ in samples]
-        assert steps == sorted(set(steps))
-        assert steps[-1] == LOSSES[-1][0]
-
-
-def test_a_machine_is_not_asked_where_no_iteration_was_made():
-    def sample():
-        return {"system/a": 1.0}
-
-    assert relay._of_machine([], sample) == []
-    made = relay._of_machine([Metric("train/loss", 1.0, 0, 7)], sample)
-    assert [(point.key, point.value, point.step) for point in made] == [("system/a", 1.0, 7)]
-    assert relay._of_machine(made, sample) == []
-
-
 def test_another_training_of_the_same_model_is_another_run(project):
     relayed(START, *points(LOSSES[:3]))
     relayed(START | {"training": "v3-ba9876543210"}, *points(), finished(project))
@@ -295,7 +268,7 @@ def test_a_store_that_refuses_is_told_once_and_does_no_harm(
     with stores.bad_server(lambda handler: handler.send_error(status)) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address.replace("//", "//user:secret@"))
         relayed(START, *points(), finished(project))
-    (told,) = capsys.readouterr().err.splitlines()
+    (told,) = capsys.readouterr().err.strip().splitlines()
     assert told.startswith(f"MLflow: {address}: ")
     assert str(status) in told
     assert "secret" not in told
@@ -307,7 +280,7 @@ def test_a_store_that_never_answers_is_given_up(project, impatient, monkeypatch,
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         relayed(START, *points(), finished(project))
     assert time.monotonic() - began < 8  # at most two tries of 1 s
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
 def test_points_from_a_time_without_a_server_arrive_when_it_is_back(project, monkeypatch, capsys):
@@ -377,5 +350,5 @@ def test_without_mlflow_a_training_is_told_so_once_and_goes_on(project, monkeypa
     with live_run() as log:
         log(0, {"train/loss": 2.0})
         log(1, {"train/loss": 1.0})
-    (told,) = capfd.readouterr().err.splitlines()
+    (told,) = capfd.readouterr().err.strip().splitlines()
     assert told.startswith("MLflow: not installed, hence no live curve; ")

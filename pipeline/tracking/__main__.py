@@ -26,8 +26,8 @@ def main(params_file: Path, port: int) -> None:
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # jobs are for language models
     os.environ["PYTHONWARNINGS"] = "ignore"
     arguments = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    arguments += ["--workers", "1", "--backend-store-uri", store.uri()]
-    arguments += ["--default-artifact-root", store.artifacts_uri()]
+    arguments += ["--workers", "1", "--default-artifact-root", store.artifacts_uri()]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri()  # `ps` shows arguments, passwords included
     os.execv(sys.executable, arguments)
 
 

@@ -65,7 +65,7 @@ def live_run(
         "key": key,
         "entry": params.load(params_file, f"models.{key}", dict[str, Any]),
         "pid": os.getpid(),
-        "training": training.name,
+        "training": str(training.absolute()),
     }
     outs = {"checkpoint": str(checkpoint.absolute()), "history": str(history.absolute())}
     relay, pipe = _start_relay()
@@ -92,9 +92,9 @@ def live_run(
 
 
 def tell(message: str) -> None:
-    """Says one line to the person at the terminal."""
+    """Says one line to the person at the terminal, not behind a bar that stands there."""
     hint = "the training is unharmed, and `dvc repro publish` brings in what is missing"
-    print(f"MLflow: {message}; {hint}", file=sys.stderr, flush=True)
+    print(f"\nMLflow: {message}; {hint}", file=sys.stderr, flush=True)
 
 
 def _start_relay() -> tuple["subprocess.Popen[bytes] | None", int]:
@@ -135,7 +135,7 @@ def _write(pipe: int, backlog: bytearray) -> None:
     except BlockingIOError:
         pass  # the relay is busy: the next line takes these along
     except OSError:
-        backlog.clear()  # the relay is gone, and has said why
+        backlog.clear()  # the relay is gone, which the end of the training tells
 
 
 def _close(
@@ -153,8 +153,11 @@ def _close(
         threading.Thread(target=relay.wait, daemon=True).start()
         return
     try:
-        relay.wait(max(0.0, deadline - time.monotonic()))
+        status = relay.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         relay.kill()
         relay.wait()
         tell(f"did not take the last points within {_CLOSE_SECONDS:g} s")
+        return
+    if status:
+        tell(f"the process that shows the training has ended with status {status}")

@@ -82,6 +82,6 @@ def _is_part(client: MlflowClient, there: entities.Run, run: Run) -> bool:
     return there.data.params.items() <= run.params.items() and all(
         run.curves.get(name, {}).get(point.step) == point.value
         for name in there.data.metrics
-        if not name.startswith(machine.PREFIX)  # what no history has
+        if not name.startswith(machine.PREFIX)  # of how it was computed, which no history has
         for point in client.get_metric_history(there.info.run_id, name)
     )

@@ -5,6 +5,7 @@ is told once. When the training ends, or is gone, there is one last try.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import queue
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,22 +50,45 @@ def relay(lines: Iterable[str]) -> None:
     start = json.loads(next(lines))
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(lines, messages), daemon=True).start()
+    with _alone(Path(start["training"])):
+        _relay(start, messages)
+
+
+@contextlib.contextmanager
+def _alone(training: Path) -> Iterator[None]:
+    """Waits for the relay of this training before an interruption, which may have its last try.
+
+    Iterations that are computed again would otherwise be logged by both. What comes meanwhile
+    waits in the queue.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # file systems that lock no folder; a folder moved away
+            folder = os.open(training, os.O_RDONLY)
+            stack.callback(os.close, folder)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+
+
+def _relay(start: dict[str, Any], messages: "queue.SimpleQueue[Any]") -> None:
     process = owner.tag(start["pid"])
+    watch = machine.watch()
     points: list[Metric] = []
     panels: list[Path] = []
     live_run: _LiveRun | None = None
     wait, told = 0.0, False
-    sample = machine.watch()
     while True:
         end = _gather(messages, points, panels, wait)
-        points += _of_machine(points, sample)
         wait = _BATCH_SECONDS
+        points += _load(watch, points)
         try:
             with store.reporting():
                 live_run = live_run or _open(start, process)
-                live_run.log(points, panels)
-                if end:
-                    _end(live_run, start, end)
+                live_run.log(points)
+                try:
+                    live_run.show(panels)
+                finally:  # a picture that finds no place is no reason to leave the run open
+                    if end:
+                        _end(live_run, start, end)
         except ConnectionError as error:
             if not told:
                 live.tell(str(error))
@@ -98,13 +122,12 @@ def _gather(
             panels.append(Path(shown))
 
 
-def _of_machine(points: list[Metric], sample: Callable[[], dict[str, float]]) -> list[Metric]:
-    """The machine's metrics at the latest iteration, where there has been one since the last."""
-    metrics = sample()
-    if not points or points[-1].key in metrics:
+def _load(watch: machine.Watch, points: list[Metric]) -> list[Metric]:
+    """How busy the machine is, as points of the latest iteration."""
+    if not points:
         return []
     step, now = points[-1].step, time.time_ns() // 10**6
-    return [Metric(name, value, now, step) for name, value in metrics.items()]
+    return [Metric(name, value, now, step) for name, value in watch(step).items()]
 
 
 @dataclass(frozen=True)
@@ -123,18 +146,20 @@ class _LiveRun:
     last_steps: dict[str, int]
     data: Path
 
-    def log(self, points: list[Metric], panels: list[Path]) -> None:
-        """Logs what is new; what is logged is taken out of the lists."""
-        run_id = self.run.info.run_id
+    def log(self, points: list[Metric]) -> None:
+        """Logs what is new; what is logged is taken out of the list."""
         points[:] = [p for p in points if p.step > self.last_steps.get(p.key, -1)]
-        store.log_metrics(self.client, run_id, points)
+        store.log_metrics(self.client, self.run.info.run_id, points)
+
+    def show(self, panels: list[Path]) -> None:
+        """Logs pictures; what is logged is taken out of the list."""
         while panels:
             with tempfile.TemporaryDirectory() as folder:
                 picture = Path(folder) / f"{panels[0].name}.png"
                 with contextlib.suppress(ValueError, OSError):  # the curve is worth more
                     drawing.draw_folder(Split(self.data), panels[0], picture)
                 if picture.exists():
-                    self.client.log_artifact(run_id, str(picture), "panels")
+                    self.client.log_artifact(self.run.info.run_id, str(picture), "panels")
             del panels[0]
 
 
@@ -161,7 +186,7 @@ def _open(start: dict[str, Any], process: str) -> _LiveRun:
 
 def _interrupted(client: MlflowClient, experiment_id: str, start: dict[str, Any]) -> Run | None:
     """The latest run of this training's folder that has not come to its end."""
-    name = start["training"]
+    name = Path(start["training"]).name
     found = store.find(client, experiment_id, f"tags.`{_TRAINING}` = '{name}'")
     unfinished = [run for run in found if identity.TAG not in run.data.tags]
     params = identity.flatten(start["entry"])
@@ -175,7 +200,8 @@ def _create(client: MlflowClient, experiment_id: str, start: dict[str, Any], pro
     if found:
         return found[0]
     tags = identity.tags("model", start["key"]) | facts.of_network(start["entry"]["network"])
-    tags |= provenance.origin(Path.cwd()) | {owner.TAG: process, _TRAINING: start["training"]}
+    tags |= provenance.origin(Path.cwd())
+    tags |= {owner.TAG: process, _TRAINING: Path(start["training"]).name}
     title = provenance.title(identity.stage("model", start["key"]), tags)
     return client.create_run(experiment_id, tags=tags, run_name=title)
 

@@ -13,6 +13,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from boto3.exceptions import Boto3Error  # type: ignore[import-untyped]
+from botocore.exceptions import (  # type: ignore[import-untyped]
+    BotoCoreError,
+    ClientError,
+)
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
@@ -25,8 +30,20 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 for _name in ("mlflow", "alembic", "urllib3"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)  # what fails is raised, and said once
 
-# What a store raises that is away, broken, closed to us or of a kind we lack the driver for.
-_FAILURES = (MlflowException, SQLAlchemyError, OSError, ImportError)
+# What a store raises that is away, broken, closed to us or of a kind we lack the driver for; its
+# artifacts may lie in S3, whose errors are of no common kind.
+_FAILURES = (
+    MlflowException,
+    SQLAlchemyError,
+    OSError,
+    ImportError,
+    Boto3Error,
+    BotoCoreError,
+    ClientError,
+)
+
+# Whoever these belong to in an address' query, they are not for others to read.
+_SECRET = r"[^=&?\s]*(?:password|secret|token|key|signature|credential)[^=&\s]*"
 
 # The most that MLflow takes in one call.
 _RUNS_PER_PAGE = 1000
@@ -67,12 +84,14 @@ def reporting() -> Iterator[None]:
         yield
     except _FAILURES as error:
         message = " ".join(str(error).split())
-        raise ConnectionError(redacted(f"{uri()}: {message}")[:500]) from error
+        # Without its cause, whose text a traceback would print as it is.
+        raise ConnectionError(redacted(f"{uri()}: {message}")[:500]) from None
 
 
 def redacted(text: str) -> str:
-    """Leaves `user:password@` out of all addresses in a text."""
-    return re.sub(r"(?<=://)[^/\s]*@", "", text)
+    """Leaves `user:password@` out of all addresses in a text, and the values of `?password=`."""
+    text = re.sub(r"(?<=://)\S*@", "", text)  # to the last @: a password may have any character
+    return re.sub(rf"(?<=[?&])({_SECRET})=[^&\s]*", r"\1=...", text, flags=re.IGNORECASE)
 
 
 @contextlib.contextmanager
