@@ -9,9 +9,12 @@ from pipeline.report import paper
 def main(params_file: Path, paper_file: Path) -> None:
     """Reads the file and the published rows it refers to, and writes nothing."""
     loaded = experiment.load(params_file)
-    for section, entries in (("rows", loaded.rows), ("submissions", loaded.submissions)):
-        keys = {f"{section}.{key}": entry.paper for key, entry in entries.items()}
-        paper.check(paper.load(paper_file), keys)
+    keys = {
+        f"{section}.{key}": entry.paper
+        for section, entries in (("rows", loaded.rows), ("submissions", loaded.submissions))
+        for key, entry in entries.items()
+    }
+    paper.check(paper.load(paper_file), keys)
 
 
 if __name__ == "__main__":

@@ -182,12 +182,17 @@ def test_a_new_clone_fills_an_empty_store_from_what_it_pulls(clone, queued, tmp_
     for name in names(other):
         ours, theirs = run_named(clone, name), run_named(other, name)
         assert theirs.data.params == ours.data.params
-        assert curves(other, theirs) == curves(clone, ours)
+        assert curves(other, theirs) == _of_any_machine(curves(clone, ours))
         assert _told(theirs) == _told(ours)
     before = dump(other)
     other.run(publish)
     assert dump(other) == before
     assert other.repro() == (set(), set())
+
+
+def _of_any_machine(found):
+    """Without how busy the machine was, which only those see who watched the training live."""
+    return {name: points for name, points in found.items() if not name.startswith("system/")}
 
 
 def _told(run):

@@ -755,7 +755,7 @@ def test_a_local_files_checksum_is_compared(original, out):
         ("~/voc.tar", r"~/voc\.tar: no such file; .*\(~ is not expanded\)$"),
         (".", r"archives\.voc2012: \.: a folder"),
         ("/dev/null", "/dev/null: no such file"),
-        ("miniature:coco?seed=0", "no miniature of 'coco'; there are voc2012, sbd"),
+        ("miniature:coco?seed=0", "no miniature of 'coco'; there are voc2012, voc2012test, sbd, "),
         ("random:resnet19?seed=0", "has no model 'resnet19'; similar are .*resnet18"),
         ("random:resnet18.nobody_in1k?seed=0", "Invalid pretrained tag"),
     ],

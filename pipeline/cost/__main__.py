@@ -52,7 +52,7 @@ def _candidates(preset: Path, published: Paper) -> Iterator[Candidate]:
 
 
 def _has_figure(key: str, row: Row, published: Paper) -> bool:
-    answered = [paper.find(published, key, paper_key) for paper_key in row.paper]
+    answered = [paper.find(published, f"rows.{key}", paper_key) for paper_key in row.paper]
     return any(one.multiply_adds is not None for one in answered)
 
 
