@@ -113,7 +113,7 @@ bench-setup: setup ## add the libraries that bench/ measures beside ours
 	uv pip install --quiet --python .venv/bin/python --require-hashes --requirement requirements-bench.lock
 
 bench: bench-setup ## measure ours beside the peers; each takes some minutes
-	@status=0; for arguments in "loading" "preparing" "train_step" "train_step --backbone xception65"; do \
+	@status=0; for arguments in "loading" "preparing" "train_step" "train_step --backbone xception65" "evaluation" "tracking"; do \
 		echo; echo "python -m bench.$$arguments"; python -m bench.$$arguments || status=1; \
 	done; exit $$status
 

@@ -57,6 +57,7 @@ class Goal:
     number: float
     limit: float
     at_most: bool = False
+    unit: str = "x"
 
     @property
     def holds(self) -> bool:
@@ -66,7 +67,7 @@ class Goal:
     def __str__(self) -> str:
         side = "at most" if self.at_most else "at least"
         kept = "holds" if self.holds else "MISSED"
-        return f"{self.number:.2f}x {self.what} ({side} {self.limit:g}: {kept})"
+        return f"{self.number:.2f}{self.unit} {self.what} ({side} {self.limit:g}: {kept})"
 
 
 def interleave(contenders: Sequence[Contender], repetitions: int) -> Times:

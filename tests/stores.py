@@ -1,17 +1,11 @@
 """What the tests of MLflow share: a project's outs without training, and stores for its runs."""
 
-import contextlib
-import http.client
-import http.server
+import fcntl
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import threading
-import time
-import urllib.request
 from pathlib import Path
 
 import synthetic
@@ -58,15 +52,24 @@ NAMES = ["train@v3", "train@v3plus", "v3 (Table 3)", "v3_flip (Table 3)", "v3plu
 
 def empty_store(tmp_path_factory):
     """A folder with MLflow's tables, made once and by two processes at the same time."""
-    folder = tmp_path_factory.getbasetemp() / "empty_store"
-    if not folder.exists():
-        folder.mkdir()
-        code = "from pipeline.tracking import store; store.open_client()"
-        environment = {**os.environ, "DVC_ROOT": str(folder), "PYTHONPATH": str(ROOT)}
-        environment.pop("MLFLOW_TRACKING_URI", None)
-        makers = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
-        assert [maker.wait() for maker in makers] == [0, 0]
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "empty_store"
+    with (shared / "empty_store.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            _make_store(folder)
     return folder
+
+
+def _make_store(folder):
+    folder.mkdir()
+    code = "from pipeline.tracking import store; store.open_client()"
+    environment = {**os.environ, "DVC_ROOT": str(folder), "PYTHONPATH": str(ROOT)}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    makers = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]
+    assert [maker.wait() for maker in makers] == [0, 0]
 
 
 def use_empty_store(tmp_path_factory, monkeypatch, folder):
@@ -162,86 +165,3 @@ def curve(run, metric):
 
 
 LOSSES = [(point["iteration"], point["loss"]) for point in history()]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextlib.contextmanager
-def bad_server(answer):
-    """A server that does `answer(handler)` to each request; yields its address."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):  # the name that http.server looks for
-            answer(self)
-
-        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
-
-        def log_message(self, *arguments):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@contextlib.contextmanager
-def proxy(port, interfere):
-    """A server before another, which gets what `interfere(handler)` has not answered."""
-
-    def answer(handler):
-        if interfere(handler):
-            return
-        body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
-        there = http.client.HTTPConnection("127.0.0.1", port)
-        there.request(handler.command, handler.path, body, dict(handler.headers))
-        response = there.getresponse()
-        content = response.read()
-        there.close()
-        handler.send_response(response.status)
-        handler.send_header("Content-Type", response.headers.get("Content-Type", "text/plain"))
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
-        with contextlib.suppress(OSError):  # who asked has given up
-            handler.wfile.write(content)
-
-    with bad_server(answer) as address:
-        yield address
-
-
-@contextlib.contextmanager
-def mlflow_server(folder, port):
-    """MLflow's own server on the store in `folder`, in a process group of its own."""
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    command += ["--artifacts-destination", str(folder / "served")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    server = subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        _wait_until_ready(f"http://127.0.0.1:{port}/health")
-        yield server
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _wait_until_ready(url):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(url, timeout=1).close()
-            return
-        time.sleep(0.1)
-    raise TimeoutError(url)

@@ -76,7 +76,14 @@ def test_times_are_printed_with_three_digits_and_no_exponent():
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "arguments",
-    [["loading"], ["preparing"], ["train_step"], ["train_step", "--backbone", "xception65"]],
+    [
+        ["loading"],
+        ["preparing"],
+        ["train_step"],
+        ["train_step", "--backbone", "xception65"],
+        ["evaluation"],
+        ["tracking"],
+    ],
     ids=" ".join,
 )
 def test_a_bench_runs_on_tiny_sizes_and_judges_nothing(arguments, tmp_path):

@@ -7,10 +7,10 @@ import shutil
 
 import clones
 import pytest
-import stores
 from clones import Clone
 from playwright.sync_api import expect, sync_playwright
 
+from bench import servers
 from pipeline.tracking import views
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -29,6 +29,12 @@ CUT_OFF = """() => [...document.querySelectorAll(".ag-header-cell")].filter(cell
     const name = cell.querySelector("[data-testid^=sort-header]");
     return name && right(name) > right(cell);
 }).map(cell => cell.innerText)"""
+# Pixels of the alphabet in 100 px of the font that pages without one of their own are drawn in.
+ALPHABET = """() => {
+    const context = document.createElement("canvas").getContext("2d");
+    context.font = "100px sans-serif";
+    return context.measureText("abcdefghijklmnopqrstuvwxyz").width;
+}"""
 WAIT_MS = 60_000  # a busy machine; whatever is there is found at once
 
 pytestmark = [
@@ -61,8 +67,8 @@ def _slower(params):
 
 @pytest.fixture(scope="module")
 def address(clone):
-    port = stores.free_port()
-    with stores.mlflow_server(clone.folder, port):
+    port = servers.free_port()
+    with servers.mlflow_server(clone.folder, port):
         yield f"http://127.0.0.1:{port}/"
 
 
@@ -139,6 +145,8 @@ def test_on_a_usual_screen_no_column_is_cut_off_up_to_what_is_often_changed(
     address, page, view, last
 ):
     page.set_viewport_size({"width": 1600, "height": 900})
+    if page.evaluate(ALPHABET) > 1300:  # 1273 in Arial; Segoe UI and Roboto are as narrow
+        pytest.skip("no font as narrow as those of usual screens; fonts-liberation has one")
     page.goto(address + views.address("1", view))
     expect(page.get_by_role("columnheader", name=last).first).to_be_in_viewport(timeout=WAIT_MS)
     assert page.evaluate(CUT_OFF) == []

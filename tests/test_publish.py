@@ -11,6 +11,7 @@ import stores
 import yaml
 from stores import LOSSES, NAMES, all_runs, curve, one_run
 
+from bench import servers
 from pipeline.tracking import identity, owner, store
 from stages import publish
 
@@ -425,7 +426,7 @@ def test_views_are_saved_and_those_that_a_person_changed_stay():
 
 
 def test_a_store_that_is_away_is_one_line_without_the_password(monkeypatch):
-    address = f"127.0.0.1:{stores.free_port()}"
+    address = f"127.0.0.1:{servers.free_port()}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@{address}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(ConnectionError, match="Connection refused") as caught:

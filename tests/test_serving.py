@@ -22,6 +22,7 @@ import torch
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from bench import servers
 from pipeline import label_map, splits
 from pipeline.inference import predict
 from pipeline.model import checkpoints, deeplab
@@ -533,7 +534,7 @@ def test_what_is_kept_holds_no_pickle_and_no_path_of_this_machine(registered):
 
 @contextlib.contextmanager
 def model_server(folder, tmp_path):
-    port = stores.free_port()
+    port = servers.free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/test@champion"]
     command += ["--env-manager", "local", "--port", str(port), "--workers", "1"]
     with (tmp_path / "server.log").open("w") as log:
@@ -545,7 +546,7 @@ def model_server(folder, tmp_path):
             **elsewhere(folder, tmp_path),
         )
         try:
-            stores._wait_until_ready(f"http://127.0.0.1:{port}/health")
+            servers.wait_until_ready(f"http://127.0.0.1:{port}/health")
             yield f"http://127.0.0.1:{port}/invocations"
         finally:
             os.killpg(server.pid, 15)
@@ -593,17 +594,18 @@ def test_a_server_answers_pictures_in_json_and_says_what_is_wrong_in_a_line(regi
 
 
 def test_a_tracking_server_hands_the_model_out_to_where_the_repository_is_not(
-    registered, tmp_path, monkeypatch
+    registered, tmp_path_factory, tmp_path, monkeypatch
 ):
     folder, label = registered
     there = tmp_path / "server"
     there.mkdir()
+    shutil.copy(stores.empty_store(tmp_path_factory) / "mlflow.db", there)
     shutil.copytree(folder, tmp_path / "project", ignore=shutil.ignore_patterns("ml*"))
     np.save(tmp_path / "image.npy", scene(40, 61))
     (tmp_path / "image.png").write_bytes(PNG)
-    port = stores.free_port()
+    port = servers.free_port()
     monkeypatch.chdir(tmp_path / "project")
-    with stores.mlflow_server(there, port):
+    with servers.mlflow_server(there, port):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:pass-word@127.0.0.1:{port}")
         publish_all()
         publish_all()

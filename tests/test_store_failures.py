@@ -24,6 +24,7 @@ import synthetic
 import yaml
 from stores import curve
 
+from bench import servers
 from pipeline import files
 from pipeline.originals import random_weights
 from pipeline.tracking import relay, store
@@ -166,9 +167,9 @@ def project(tmp_path_factory, tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def shared_server(tmp_path_factory):
     """The folder and the port of a server for all tests that leave it whole."""
-    folder, port = tmp_path_factory.mktemp("server"), stores.free_port()
+    folder, port = tmp_path_factory.mktemp("server"), servers.free_port()
     shutil.copy(stores.empty_store(tmp_path_factory) / "mlflow.db", folder)
-    with stores.mlflow_server(folder, port):
+    with servers.mlflow_server(folder, port):
         yield folder, port
 
 
@@ -194,17 +195,17 @@ def require_whole(folder, undisturbed):
 def test_a_server_that_is_killed_and_started_again_has_every_iteration_once(
     project, undisturbed, monkeypatch
 ):
-    port = stores.free_port()
+    port = servers.free_port()
     address = f"http://127.0.0.1:{port}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    with stores.mlflow_server(project.parent, port) as first:
+    with servers.mlflow_server(project.parent, port) as first:
         training = Training(project, address)
         training.pause_at(20)
         wait_for(logged)
         os.killpg(first.pid, signal.SIGKILL)
     training.pause_at(60)
     wait_for(lambda: told(project))
-    with stores.mlflow_server(project.parent, port):
+    with servers.mlflow_server(project.parent, port):
         training.finish()
         require_whole(project, undisturbed)
         publish_all(monkeypatch, address)
@@ -217,7 +218,7 @@ def test_a_server_that_is_killed_and_started_again_has_every_iteration_once(
 def test_a_training_whose_server_was_never_there_is_brought_in_by_publish(
     project, undisturbed, server, monkeypatch
 ):
-    training = Training(project, f"http://127.0.0.1:{stores.free_port()}")
+    training = Training(project, f"http://127.0.0.1:{servers.free_port()}")
     training.finish()
     (line,) = told(project)
     assert "Connection refused" in line
@@ -235,7 +236,7 @@ def test_a_training_does_not_wait_for_a_server_that_takes_seconds_for_each_answe
         time.sleep(3)
         answered.append(handler.path)
 
-    with stores.proxy(server, slow) as address:
+    with servers.proxy(server, slow) as address:
         training = Training(project, address)
         wait_for((project / "history/a.jsonl").exists, seconds=0.01)
         assert not [path for path in answered if "log-batch" in path]  # not one point of any call
@@ -257,7 +258,7 @@ def test_a_server_that_refuses_from_some_moment_on_is_completed_by_publish(
             handler.send_error(status)
         return bool(refusing)
 
-    with stores.proxy(server, refuse) as address:
+    with servers.proxy(server, refuse) as address:
         training = Training(project, address.replace("//", f"//user:{SECRET}@"))
         training.pause_at(20)
         wait_for(logged)
@@ -274,10 +275,10 @@ def test_a_server_that_refuses_from_some_moment_on_is_completed_by_publish(
 def test_a_server_whose_disk_is_full_is_completed_when_there_is_room_again(
     project, undisturbed, monkeypatch
 ):
-    port = stores.free_port()
+    port = servers.free_port()
     address = f"http://127.0.0.1:{port}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    with stores.mlflow_server(project.parent, port) as process:
+    with servers.mlflow_server(project.parent, port) as process:
         training = Training(project, address)
         training.pause_at(20)
         wait_for(logged)
@@ -312,7 +313,7 @@ def test_what_a_killed_training_left_to_a_slow_server_is_not_logged_again_by_the
     again = [[step, 9000 + step, metrics, None] for step, _, metrics, _ in points[1:]]
     left = [start, *points[:3]]  # by a training that was killed, and computed 1 and 2 again
     went_on = [start, *again, {"status": "FINISHED", **made}]
-    with stores.proxy(server, lambda handler: time.sleep(0.2)) as address:
+    with servers.proxy(server, lambda handler: time.sleep(0.2)) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         relays = [
             threading.Thread(target=relay.relay, args=([json.dumps(m) + "\n" for m in messages],))

@@ -1,6 +1,5 @@
 """Live runs, and the ground that they and `publish` stand on: identities, origins, the store."""
 
-import contextlib
 import json
 import os
 import subprocess
@@ -12,11 +11,11 @@ import pytest
 import stores
 from stores import LOSSES, MODEL, all_runs, curve, one_run
 
+from bench import servers
 from pipeline import files
 from pipeline.splits import Split
 from pipeline.tracking import identity, live, provenance, relay, store
 from pipeline.tracking.identity import flatten
-from stages import publish
 
 
 @pytest.fixture
@@ -265,7 +264,7 @@ def test_a_line_that_was_cut_off_is_left_out(project):
 def test_a_store_that_refuses_is_told_once_and_does_no_harm(
     project, impatient, monkeypatch, capsys, status
 ):
-    with stores.bad_server(lambda handler: handler.send_error(status)) as address:
+    with servers.bad_server(lambda handler: handler.send_error(status)) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address.replace("//", "//user:secret@"))
         relayed(START, *points(), finished(project))
     (told,) = capsys.readouterr().err.strip().splitlines()
@@ -276,34 +275,11 @@ def test_a_store_that_refuses_is_told_once_and_does_no_harm(
 
 def test_a_store_that_never_answers_is_given_up(project, impatient, monkeypatch, capsys):
     began = time.monotonic()
-    with stores.bad_server(lambda handler: time.sleep(60)) as address:
+    with servers.bad_server(lambda handler: time.sleep(60)) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         relayed(START, *points(), finished(project))
     assert time.monotonic() - began < 8  # at most two tries of 1 s
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
-
-
-def test_points_from_a_time_without_a_server_arrive_when_it_is_back(project, monkeypatch, capsys):
-    port = stores.free_port()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-
-    def training():
-        yield START
-        yield from points(LOSSES[:2])
-        time.sleep(1)  # a first try fails
-        server.enter_context(stores.mlflow_server(project, port))
-        yield from points(LOSSES[2:])
-        yield finished(project)
-
-    with contextlib.ExitStack() as server:
-        relay.relay(json.dumps(message) + "\n" for message in training())
-        assert "Connection refused" in capsys.readouterr().err
-        assert curve(one_run("train@v3"), "train/loss") == LOSSES
-        publish.main(Path("params.yaml"), *map(Path, stores.INPUTS))
-        assert [run.info.run_name for run in all_runs()] == stores.NAMES
-        panels = store.open_client().list_artifacts(one_run("evaluate@v3").info.run_id)
-    assert [artifact.path for artifact in panels] == ["panels.png", "trimap.png"]
 
 
 # The training's side of it
@@ -335,7 +311,7 @@ def test_a_store_that_never_answers_delays_neither_an_iteration_nor_the_end(
     project, monkeypatch, capfd
 ):
     monkeypatch.setattr(live, "_CLOSE_SECONDS", 0.5)
-    with stores.bad_server(lambda handler: time.sleep(60)) as address:
+    with servers.bad_server(lambda handler: time.sleep(60)) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         began = time.monotonic()
         with live_run() as log:

@@ -84,8 +84,9 @@ def _missing_steps(
 ) -> list[tuple[int, int]]:
     """Steps that MLflow does not have, each with a time between its neighbours' that it has.
 
-    One that it has with another value, such as a published score that was mistyped, gets the
-    present time: the later of two values is the one that is shown.
+    Where it has none, the time is the run's: two machines that fill it at once log the same points,
+    which are then there once. One that it has with another value, such as a published score that
+    was mistyped, gets the present time: the later of two values is the one that is shown.
     """
     now, present = time.time_ns() // 10**6, {}
     if name in there.data.metrics:
@@ -96,7 +97,8 @@ def _missing_steps(
     ]
     missing = sorted(curve.keys() - present.keys())
     known = sorted(present) or [0]
-    times = [present[step].timestamp if step in present else now for step in known]
+    start = there.info.start_time
+    times = [present[step].timestamp if step in present else start for step in known]
     timestamps = np.interp(missing, known, times)
     return changed + [(step, int(t)) for step, t in zip(missing, timestamps, strict=True)]
 

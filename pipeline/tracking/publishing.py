@@ -1,8 +1,11 @@
 """Brings runs into MLflow: makes what is missing, completes what is there, repeats nothing."""
 
+import random
+import time
 from collections.abc import Mapping, Sequence
 
 from mlflow import MlflowClient, entities
+from mlflow.exceptions import MlflowException
 
 from pipeline.tracking import (
     filling,
@@ -16,9 +19,22 @@ from pipeline.tracking import (
 )
 from pipeline.tracking.runs import Run
 
+# What a store says where another machine publishes the same at this moment: what was to be made is
+# there, or what was found has been deleted as the younger of two.
+_CONFLICTS = {
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+}
+_TRIES = 5
+_PAUSE_SECONDS = 3.0
+
 
 def publish(experiment: str, runs: Sequence[Run], origin: Mapping[str, str]) -> None:
     """Makes an experiment show the runs, however much of them it shows already.
+
+    Where another machine comes between, it begins again: what is there is found.
 
     Args:
         experiment: its name.
@@ -28,19 +44,32 @@ def publish(experiment: str, runs: Sequence[Run], origin: Mapping[str, str]) -> 
     Raises:
         ConnectionError: the store is away, closed to us or broken.
     """
-    links: dict[str, str] = {}
-    run_ids: dict[str, str] = {}
     with store.reporting(), store.locked("publish"):  # two that share a run would both make it
         client = store.open_client()
-        experiment_id = store.open_experiment(client, experiment)
-        views.save(client, experiment_id)
-        for run in runs:
-            there = _found(client, experiment_id, run)
-            there = there or _created(client, experiment_id, run, origin)
-            filling.fill(client, there, run, origin, links)
-            run_ids[run.name] = there.info.run_id
-            links[run.name] = views.run_address(experiment_id, there.info.run_id)
-        registry.publish(client, experiment_id, experiment, runs, run_ids)
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                _publish(client, experiment, runs, origin)
+                break
+            except MlflowException as error:
+                if error.error_code not in _CONFLICTS or not tries_left:
+                    raise
+                time.sleep(random.uniform(0, _PAUSE_SECONDS))  # so that they do not keep in step
+
+
+def _publish(
+    client: MlflowClient, experiment: str, runs: Sequence[Run], origin: Mapping[str, str]
+) -> None:
+    links: dict[str, str] = {}
+    run_ids: dict[str, str] = {}
+    experiment_id = store.open_experiment(client, experiment)
+    views.save(client, experiment_id)
+    for run in runs:
+        there = _found(client, experiment_id, run)
+        there = there or _created(client, experiment_id, run, origin)
+        filling.fill(client, there, run, origin, links)
+        run_ids[run.name] = there.info.run_id
+        links[run.name] = views.run_address(experiment_id, there.info.run_id)
+    registry.publish(client, experiment_id, experiment, runs, run_ids)
 
 
 def _created(

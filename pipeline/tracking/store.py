@@ -26,6 +26,8 @@ from sqlalchemy.exc import SQLAlchemyError
 # MLflow's own are 7 retries of 120 s. A user's setting wins.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+# It would print two lines for each run; `make ui` prints the address of all.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 for _name in ("mlflow", "alembic", "urllib3"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)  # what fails is raised, and said once
@@ -115,7 +117,12 @@ def open_experiment(client: MlflowClient, name: str) -> str:
     with locked("create"):
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
-            return client.create_experiment(name, None if is_server() else artifacts_uri())
+            try:
+                return client.create_experiment(name, None if is_server() else artifacts_uri())
+            except MlflowException:  # another machine may have been first
+                experiment = client.get_experiment_by_name(name)
+                if experiment is None:
+                    raise
         if experiment.lifecycle_stage == "deleted":  # its name stays taken
             client.restore_experiment(experiment.experiment_id)
         return experiment.experiment_id

@@ -1,0 +1,230 @@
+"""A team's store: MLflow's server before PostgreSQL and an S3-compatible place for files.
+
+PostgreSQL is the machine's own (Debian's package), started here; S3 is moto's server.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+import stores
+from stores import LOSSES, NAMES, all_runs, curve
+
+from bench import servers
+from pipeline.tracking import live, store
+from stages import publish
+
+PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
+BUCKET = "team"
+PASSWORD = "hunter2 in/no@dictionary"
+QUOTED_PASSWORD = "hunter2%20in%2Fno%40dictionary"
+KEY = "s3cr3t-in-no-dictionary-either"
+
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.skipif(PROGRAMS is None, reason="PostgreSQL is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def postgresql():
+    """Address of an empty database server with a password."""
+    owner = []
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), servers.free_port()
+        password, data = folder / "password", folder / "data"
+        password.write_text(PASSWORD)
+        if os.getuid() == 0:  # as whom PostgreSQL refuses to run
+            owner = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+            for path in (folder, password):
+                shutil.chown(path, "postgres", "postgres")
+        initdb = [PROGRAMS / "initdb", "--username=mlflow", f"--pwfile={password}", "--auth=md5"]
+        subprocess.run([*owner, *initdb, f"--pgdata={data}"], check=True, capture_output=True)
+        start = [PROGRAMS / "postgres", "-D", data, "-p", str(port), "-k", folder]
+        server = subprocess.Popen([*owner, *start], stderr=subprocess.DEVNULL)
+        _wait_for_port(port)
+        yield f"postgresql://mlflow:{QUOTED_PASSWORD}@127.0.0.1:{port}"
+        server.send_signal(signal.SIGINT)  # SIGTERM would wait for every connection to be closed
+        server.wait()
+
+
+def _wait_for_port(port):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.1)
+    raise TimeoutError(port)
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """Address of an S3-compatible server with a bucket."""
+    port = servers.free_port()
+    address = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("MLFLOW_S3_ENDPOINT_URL", address)
+        servers.wait_until_ready(f"{address}/moto-api/")
+        boto3.client("s3", endpoint_url=address).create_bucket(Bucket=BUCKET)
+        yield address
+    server.terminate()
+    server.wait()
+
+
+def _database(postgresql, name):
+    create = [PROGRAMS / "createdb", f"--maintenance-db={postgresql}/postgres", name]
+    subprocess.run(create, check=True, capture_output=True)
+    return f"{postgresql}/{name}"
+
+
+@pytest.fixture(scope="module")
+def server(postgresql, s3, tmp_path_factory):
+    """Address of the team's MLflow."""
+    folder, port = tmp_path_factory.mktemp("server"), servers.free_port()
+    place = {"database": _database(postgresql, "mlflow"), "artifacts": f"s3://{BUCKET}/files"}
+    with servers.mlflow_server(folder, port, **place):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def project(server, tmp_path, monkeypatch):
+    """Results of a project whose runs go to the team's MLflow, which has none."""
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    monkeypatch.chdir(tmp_path)
+    stores.write_project(tmp_path)
+    _empty()
+    return tmp_path
+
+
+def _empty():
+    """Deletes what there is of the experiment, so that each test begins alike."""
+    client = store.open_client()
+    for run in all_runs():
+        client.delete_run(run.info.run_id)
+
+
+def publish_all():
+    publish.main(Path("params.yaml"), *map(Path, stores.INPUTS))
+
+
+def dump():
+    """All that MLflow shows of the runs, and the names of all files that it keeps."""
+    bucket = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"])
+    pages = bucket.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+    files = sorted(file["Key"] for page in pages for file in page.get("Contents", []))
+    shown = [(run.info.run_name, run.data.to_dictionary()) for run in all_runs()]
+    return shown, files
+
+
+def test_a_teams_store_has_every_run_once_however_often_it_is_filled(project):
+    publish_all()
+    shown, files = dump()
+    assert [name for name, _ in shown] == NAMES
+    assert {run.info.status for run in all_runs()} == {"FINISHED"}
+    assert [curve(run, "train/loss") for run in all_runs()[:2]] == [LOSSES, LOSSES]
+    ids = [run.info.run_id for run in all_runs()]
+    panels = [name for name in files if name.endswith("panels.png")]
+    assert sum(any(one in name for one in ids) for name in panels) == 3
+    publish_all()
+    assert dump() == (shown, files)
+
+
+def test_machines_that_publish_at_once_into_an_empty_store_leave_each_run_once(
+    postgresql, s3, tmp_path, monkeypatch
+):
+    port, projects = servers.free_port(), [tmp_path / name for name in ("a", "b", "c")]
+    place = {"database": _database(postgresql, "at_once"), "artifacts": f"s3://{BUCKET}/at_once"}
+    with servers.mlflow_server(tmp_path, port, **place):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        command = [sys.executable, "-m", "stages.publish", "params.yaml", *stores.INPUTS]
+        environment = {**os.environ, "PYTHONPATH": str(stores.ROOT)}
+        for project in projects:
+            stores.write_project(project)
+        publishing = [
+            subprocess.Popen(command, cwd=project, env=environment, stderr=subprocess.PIPE)
+            for project in projects
+        ]
+        said = [process.communicate()[1].decode() for process in publishing]
+        for process, told in zip(
+            publishing, said, strict=True
+        ):  # the server may refuse one of them
+            assert process.returncode == 0 or (told.startswith("error: ") and told.count("\n") == 1)
+        monkeypatch.chdir(projects[0])
+        publish_all()  # the next to come puts right what they have made at the same moment
+        assert sorted(run.info.run_name for run in all_runs()) == sorted(NAMES)
+        assert {run.info.status for run in all_runs()} == {"FINISHED"}
+        losses = [curve(run, "train/loss") for run in all_runs()]
+        assert sorted(losses) == [[], [], [], LOSSES, LOSSES]
+        versions = store.open_client().search_model_versions("name = 'test'")
+        assert len({version.tags["checkpoint.md5"] for version in versions}) == len(versions) == 2
+
+
+def test_a_training_is_shown_while_it_runs(project):
+    training = project / "scratch/v3-0123456789ab"
+    training.mkdir(parents=True)
+    outs = (project / "checkpoints/v3.safetensors", project / "history/v3.jsonl")
+    with live.live_run(
+        Path("params.yaml"), "v3", training, checkpoint=outs[0], history=outs[1]
+    ) as log:
+        for step, loss in LOSSES:
+            log(step, {"train/loss": loss})
+    (run,) = all_runs()
+    assert (run.info.status, curve(run, "train/loss")) == ("FINISHED", LOSSES)
+    publish_all()
+    assert [run.info.run_name for run in all_runs()] == NAMES
+    assert curve(all_runs()[0], "train/loss") == LOSSES
+
+
+def test_a_database_without_a_server_is_a_store_too(postgresql, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", _database(postgresql, "bare"))
+    monkeypatch.chdir(tmp_path)
+    stores.write_project(tmp_path)
+    publish_all()
+    assert [run.info.run_name for run in all_runs()] == NAMES
+
+
+def test_no_secret_is_in_anything_that_a_store_keeps_or_a_person_reads(project, monkeypatch, capfd):
+    git = ["git", "-c", "user.name=A", "-c", "user.email=a@example.invalid"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    remote = f"https://somebody:{QUOTED_PASSWORD}@git.example.invalid/team.git"
+    subprocess.run([*git, "remote", "add", "origin", remote], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "First"], check=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", KEY)
+    publish_all()
+    kept = [*_everything(project), *map(str, dump())]
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    nowhere = f"http://mlflow:{QUOTED_PASSWORD}@127.0.0.1:{servers.free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", nowhere)
+    with pytest.raises(ConnectionError, match="127") as caught:
+        publish_all()
+    said = capfd.readouterr()
+    for text in (*kept, str(caught.value), said.out, said.err):
+        for secret in (PASSWORD, QUOTED_PASSWORD, KEY):
+            assert secret not in text
+
+
+def _everything(project):
+    """The bytes of all files that MLflow keeps, as text."""
+    bucket = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"])
+    _, names = dump()
+    for name in names:
+        yield bucket.get_object(Bucket=BUCKET, Key=name)["Body"].read().decode(errors="replace")
