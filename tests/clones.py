@@ -16,7 +16,7 @@ IDENTITY = {"NAME": "A User", "EMAIL": "user@example.invalid"}
 
 
 class Clone:
-    """A clone with few iterations; remembers which stages each repro executed or restored."""
+    """A clone with short trainings; knows which stages each repro executed or restored."""
 
     def __init__(self, folder):
         self.folder = folder
