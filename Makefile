@@ -29,7 +29,7 @@ multiply-adds: setup ## prove the networks by the paper's Multiply-Adds
 
 # Threads of torch that wait for each other asleep leave the processor to the other tests.
 test: setup ## pass the tests, 2 files at a time; WORKERS=...
-	OMP_WAIT_POLICY=passive pytest -n $(WORKERS) --dist loadfile
+	OMP_WAIT_POLICY=passive pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 kill-test: setup ## kill a training at 20 random points; KILLS=...
 	DEEPLAB_KILLS=$(KILLS) pytest tests/test_resume.py -k random
