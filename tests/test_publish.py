@@ -12,7 +12,7 @@ import yaml
 from stores import LOSSES, NAMES, all_runs, curve, one_run
 
 from bench import servers
-from pipeline.tracking import identity, owner, store
+from pipeline.tracking import filling, identity, owner, publishing, store
 from stages import publish
 
 
@@ -423,6 +423,29 @@ def test_views_are_saved_and_those_that_a_person_changed_stay():
     tags = client.get_experiment(experiment_id).tags
     assert tags["mlflow.sharedViewState.rows"] == "changed"
     assert "tags.kind = 'model'" in tags["mlflow.sharedViewState.models"]
+
+
+def test_a_publish_that_another_machine_comes_between_begins_again(monkeypatch):
+    fill, interrupted = filling.fill, []
+
+    def fill_once_too_late(client, there, *arguments):
+        if not interrupted:
+            interrupted.append(there.info.run_id)
+            client.delete_run(there.info.run_id)  # as the younger of two
+        fill(client, there, *arguments)
+
+    monkeypatch.setattr(filling, "fill", fill_once_too_late)
+    monkeypatch.setattr(publishing, "_PAUSE_SECONDS", 0.0)
+    publish_all()
+    assert [run.info.run_name for run in all_runs()] == NAMES
+    assert interrupted[0] not in [run.info.run_id for run in all_runs()]
+
+
+def test_two_machines_that_fill_a_run_log_the_same_points():
+    publish_all()
+    run = one_run("train@v3")
+    points = store.open_client().get_metric_history(run.info.run_id, "train/loss")
+    assert {point.timestamp for point in points} == {run.info.start_time}
 
 
 def test_a_store_that_is_away_is_one_line_without_the_password(monkeypatch):

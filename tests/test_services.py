@@ -164,9 +164,8 @@ def test_machines_that_publish_at_once_into_an_empty_store_leave_each_run_once(
             for project in projects
         ]
         said = [process.communicate()[1].decode() for process in publishing]
-        for process, told in zip(
-            publishing, said, strict=True
-        ):  # the server may refuse one of them
+        # MLflow answers 500 now and then to one that registers what another registers.
+        for process, told in zip(publishing, said, strict=True):
             assert process.returncode == 0 or (told.startswith("error: ") and told.count("\n") == 1)
         monkeypatch.chdir(projects[0])
         publish_all()  # the next to come puts right what they have made at the same moment
@@ -210,7 +209,7 @@ def test_no_secret_is_in_anything_that_a_store_keeps_or_a_person_reads(project, 
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "First"], check=True)
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", KEY)
     publish_all()
-    kept = [*_everything(project), *map(str, dump())]
+    kept = [*_everything(), *map(str, dump())]
     monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
     nowhere = f"http://mlflow:{QUOTED_PASSWORD}@127.0.0.1:{servers.free_port()}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", nowhere)
@@ -222,7 +221,7 @@ def test_no_secret_is_in_anything_that_a_store_keeps_or_a_person_reads(project, 
             assert secret not in text
 
 
-def _everything(project):
+def _everything():
     """The bytes of all files that MLflow keeps, as text."""
     bucket = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"])
     _, names = dump()
