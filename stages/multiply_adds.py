@@ -11,6 +11,7 @@ from tqdm import tqdm
 from pipeline import command, files, params
 from pipeline.cost import rows
 from pipeline.cost.config import Row, Source
+from pipeline.originals.config import Custom
 
 
 def main(params_file: Path, out: Path) -> None:
@@ -18,7 +19,8 @@ def main(params_file: Path, out: Path) -> None:
     models = params.load(params_file, "models", dict[str, Source])
     imports = params.load(params_file, "imports", dict[str, Source])
     wanted = params.load(params_file, "rows", dict[str, Row])
-    costs = rows.costs(models, imports, wanted)
+    custom = params.load(params_file, "custom", dict[str, Custom])
+    costs = rows.costs(models, imports, wanted, custom)
     bar = tqdm(costs, total=len(wanted), desc="multiply-adds", unit="row", disable=None)
     files.write_json(out, {key: asdict(cost) for key, cost in bar})
 

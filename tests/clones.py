@@ -66,9 +66,9 @@ class Clone:
     def digest(self, path):
         return hashlib.sha256((self.folder / path).read_bytes()).hexdigest()
 
-    def mlflow_runs(self):
+    def mlflow_runs(self, experiment="miniature"):
         client = MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
-        experiment = client.get_experiment_by_name("miniature")
+        experiment = client.get_experiment_by_name(experiment)
         return client, client.search_runs([experiment.experiment_id], max_results=100)
 
 

@@ -1,9 +1,9 @@
 """A user's own folders as DVC sees them: inside the repository and outside."""
 
+import json
 import shutil
 
 import pytest
-import yaml
 from clones import ROOT, Clone
 from test_custom import MASK, encoded, picture
 
@@ -27,10 +27,8 @@ def add(folder, number):
 
 
 def set_folders(clone, images, labels):
-    path = clone.folder / "params.yaml"
-    params = yaml.safe_load(path.read_text())
-    params["custom"]["mine"] |= {"images": str(images), "labels": str(labels)}
-    path.write_text(yaml.safe_dump(params, sort_keys=False))
+    folders = {"images": str(images), "labels": str(labels)}
+    clone.change_params(lambda params: params["custom"]["mine"].update(folders))
 
 
 def packed(clone):
@@ -61,6 +59,29 @@ def test_folders_may_stand_anywhere(clone, tmp_path):
     assert clone.repro("custom@mine") == ({"custom@mine"}, set())
     assert packed(clone) != before
     set_folders(clone, "my/images", "my/labels")
+
+
+def test_the_preset_runs_to_its_page_and_into_mlflow(clone):
+    clone.change_params(_shorten)
+    clone.repro()
+    assert "DeepLab v3+ on my images" in (clone.folder / "report/index.html").read_text()
+    costs = json.loads((clone.folder / "metrics/multiply_adds.json").read_text())
+    assert list(costs) == ["mobilenetv2-v3plus_os16"]
+    _, runs = clone.mlflow_runs("custom")
+    names = {run.info.run_name for run in runs}
+    assert names == {"train@mobilenetv2-v3plus", "mobilenetv2-v3plus_os16"}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def _shorten(params):
+    """The preset as it is, but for sizes, and weights that need no download."""
+    params["archives"]["mobilenetv2_100"]["url"] = "random:mobilenetv2_100?seed=0"
+    params["custom"]["mine"].update(max_height=65, max_width=65)
+    (model,) = params["models"].values()
+    model["training"].update(max_iterations=2, batch_size=4, crop_size=65)
+    (row,) = params["rows"].values()
+    for section in (model["validation"], row["inference"]):
+        section.update(height=65, width=65)
 
 
 def test_a_mistake_in_the_data_stops_the_pipeline_there(clone):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline import sources
+from pipeline import params, sources
 from pipeline.cost import __main__ as command
 from pipeline.cost import comparison, multiply_adds
 from pipeline.cost.comparison import Candidate
@@ -19,6 +19,7 @@ from pipeline.inference.config import Inference
 from pipeline.model import deeplab
 from pipeline.model.config import Network
 from pipeline.model.layers import resize
+from pipeline.originals.config import Custom
 from pipeline.report.paper import Paper
 from stages import multiply_adds as stage
 
@@ -399,6 +400,7 @@ def params_file(folder, **changes):
             "weights": {"desc": "a backbone", "network": None},
         },
         "rows": {"first": row, "second": row | {"model": "imported"} | changes},
+        "custom": {},
     }
     path = folder / "params.yaml"
     # Through JSON, which keeps equal parts apart where YAML would write an alias.
@@ -451,7 +453,15 @@ def test_a_network_that_cannot_be_built_is_named_by_its_row(tmp_path):
 
 @pytest.mark.parametrize("data", ["data/voc/val.arrow", "data/coco/pretrain.arrow"])
 def test_voc_and_coco_have_the_classes_of_voc(data):
-    assert sources.classes_of(data, "rows.a.data").num_classes == 21
+    assert sources.classes_of(data, {}, "rows.a.data").num_classes == 21
+
+
+def test_a_users_own_data_has_the_classes_that_params_name():
+    preset = params.load(ROOT / "presets/custom.yaml", "custom", dict[str, Custom])
+    found = sources.classes_of("data/custom/val.arrow", preset, "rows.a.data")
+    assert found.names == ("background", "object")
+    with pytest.raises(ValueError, match=r"known are data/voc, data/coco, data/cityscapes$"):
+        sources.classes_of("data/custom/val.arrow", {}, "rows.a.data")
 
 
 @pytest.mark.parametrize(
@@ -459,7 +469,7 @@ def test_voc_and_coco_have_the_classes_of_voc(data):
 )
 def test_another_path_has_no_known_classes(data):
     with pytest.raises(ValueError, match=r"^rows\.a\.data: the classes of .* are not known"):
-        sources.classes_of(data, "rows.a.data")
+        sources.classes_of(data, {}, "rows.a.data")
 
 
 # Beside the paper

@@ -14,6 +14,7 @@ from pipeline import params
 from pipeline.cost import comparison, rows
 from pipeline.cost.comparison import Candidate, Comparison
 from pipeline.cost.config import Row, Source
+from pipeline.originals.config import Custom
 from pipeline.report import paper
 from pipeline.report.paper import Paper
 
@@ -44,7 +45,8 @@ def _candidates(preset: Path, published: Paper) -> Iterator[Candidate]:
     wanted = params.load(preset, "rows", dict[str, Row])
     try:
         answering = {key: row for key, row in wanted.items() if _has_figure(key, row, published)}
-        costs = rows.costs(models, imports, answering)
+        custom = params.load(preset, "custom", dict[str, Custom])
+        costs = rows.costs(models, imports, answering, custom)
         bar = tqdm(costs, total=len(answering), desc=preset.stem, unit="row", disable=None)
         yield from (Candidate(key, answering[key].paper, cost) for key, cost in bar)
     except ValueError as error:

@@ -6,10 +6,14 @@ from pipeline import sources
 from pipeline.cost import multiply_adds
 from pipeline.cost.config import Row, Source
 from pipeline.cost.multiply_adds import Cost
+from pipeline.originals.config import Custom
 
 
 def costs(
-    models: Mapping[str, Source], imports: Mapping[str, Source], rows: Mapping[str, Row]
+    models: Mapping[str, Source],
+    imports: Mapping[str, Source],
+    rows: Mapping[str, Row],
+    custom: Mapping[str, Custom],
 ) -> Iterator[tuple[str, Cost]]:
     """Yields (key, cost) of each row, in their order.
 
@@ -26,7 +30,7 @@ def costs(
         network = networks[row.model].network
         if network is None:
             raise ValueError(f"rows.{key}.model: {row.model} is a backbone's weights, no network")
-        num_classes = sources.classes_of(row.data, f"rows.{key}.data").num_classes
+        num_classes = sources.classes_of(row.data, custom, f"rows.{key}.data").num_classes
         try:
             yield key, multiply_adds.of_row(network, row.inference, num_classes)
         except ValueError as error:
