@@ -27,7 +27,7 @@ from pipeline.originals.config import (
 )
 from pipeline.params import Config
 from pipeline.report.config import Report
-from pipeline.training.config import Training, Validation, part_mistake
+from pipeline.training.config import Training, Validation, part_mistake, size_mistakes
 
 # A key is part of paths, of DVC's stage names and of its dotted parameter names.
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+$")]
@@ -211,18 +211,11 @@ def _import_mistakes(experiment: Experiment) -> list[str]:
 
 
 def _model_mistakes(key: str, model: Model) -> list[str]:
-    stride, crop_size = model.network.output_stride, model.training.crop_size
-    mistakes = _rate_mistakes(f"models.{key}.network", model.network, stride)
-    sizes = {
-        "training.crop_size": crop_size,
-        "validation.height": model.validation.height,
-        "validation.width": model.validation.width,
-    }
+    network = model.network
+    mistakes = _rate_mistakes(f"models.{key}.network", network, network.output_stride)
     mistakes += [
-        f"models.{key}.{name}: {size} is not k * {stride} + 1 with k >= 1, "
-        f"as output_stride {stride} needs; nearest: {_fitting_size(size, stride)}"
-        for name, size in sizes.items()
-        if size % stride != 1 or size <= stride
+        f"models.{key}.{mistake}"
+        for mistake in size_mistakes(network, model.training, model.validation)
     ]
     if mistake := part_mistake(model.network, model.training, num_devices=1):
         mistakes.append(f"models.{key}.training.{mistake}")
@@ -242,29 +235,14 @@ def _rate_mistakes(place: str, network: Network, output_stride: int) -> list[str
 def _row_mistakes(key: str, row: Row, experiment: Experiment) -> list[str]:
     place = f"rows.{key}"
     mistakes = _network_mistakes(place, row.model, row.inference.output_stride, experiment)
-    mistakes += _size_mistakes(place, row.inference)
     if key == "data":
         mistakes.append("rows.data: metrics/data is where the data's own metrics are; rename it")
     return mistakes
 
 
 def _submission_mistakes(key: str, submission: Submission, experiment: Experiment) -> list[str]:
-    place, inference = f"submissions.{key}", submission.inference
-    mistakes = _network_mistakes(place, submission.model, inference.output_stride, experiment)
-    return mistakes + _size_mistakes(place, inference)
-
-
-def _size_mistakes(place: str, inference: Inference) -> list[str]:
-    stride, mistakes = inference.output_stride, []
-    for side, size in (("height", inference.height), ("width", inference.width)):
-        for scale in inference.scales:
-            scaled = (size - 1) * scale + 1
-            if scaled % stride != 1 or scaled <= stride:
-                mistakes.append(
-                    f"{place}.inference.{side}: {size} at scale {scale} gives {scaled:g}, which "
-                    f"is not k * {stride} + 1 with k >= 1, as output_stride {stride} needs"
-                )
-    return mistakes
+    output_stride = submission.inference.output_stride
+    return _network_mistakes(f"submissions.{key}", submission.model, output_stride, experiment)
 
 
 def _network_mistakes(
@@ -368,10 +346,6 @@ def _custom_mistakes(custom: Custom, experiment: Experiment) -> list[str]:
         )
         if size < largest
     ]
-
-
-def _fitting_size(size: int, stride: int) -> int:
-    return max(1, round((size - 1) / stride)) * stride + 1
 
 
 def _listed(names: Iterable[str]) -> str:

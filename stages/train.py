@@ -26,7 +26,7 @@ from pipeline.training import (
     team,
     validation,
 )
-from pipeline.training.config import Training, Validation
+from pipeline.training.config import Training, Validation, size_mistakes
 from pipeline.training.keeper import Keeper
 from pipeline.training.progress import Progress
 
@@ -50,6 +50,8 @@ def main(
     watching = params.load(params_file, f"models.{key}.validation", Validation)
     split, watched = Split(data), Split(validation_data)
     watched.classes.require_equal(split.classes, str(validation_data), str(data))
+    if mistakes := size_mistakes(network, training, watching):
+        raise ValueError("\n".join(f"{params_file}: models.{key}.{m}" for m in mistakes))
     model = deeplab.build(
         network,
         num_classes=split.classes.num_classes,

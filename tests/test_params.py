@@ -239,13 +239,13 @@ def test_a_number_that_yaml_reads_as_text_is_an_error(path):
         (
             ("rows", "v3_os16", "inference", "height"),
             256,
-            "rows.v3_os16.inference.height: 256 at scale 1.0 gives 256, which is not k * 16 + 1 "
+            "rows.v3_os16.inference: height: 256 at scale 1.0 gives 256, which is not k * 16 + 1 "
             "with k >= 1, as output_stride 16 needs",
         ),
         (
             ("rows", "v3_os16", "inference", "scales"),
             [1.0, 0.7],
-            "rows.v3_os16.inference.height: 257 at scale 0.7 gives 180.2, which is not "
+            "rows.v3_os16.inference: height: 257 at scale 0.7 gives 180.2, which is not "
             "k * 16 + 1 with k >= 1, as output_stride 16 needs",
         ),
     ],

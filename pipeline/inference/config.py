@@ -1,8 +1,8 @@
 """The `inference` section of a row: how a trained network is turned into label maps."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.model.config import OutputStride
 from pipeline.params import Config
@@ -30,3 +30,16 @@ class Inference(Config):
     flip: bool
     batch_size: Size
     precision: Literal["float32", "bfloat16"]
+
+    @model_validator(mode="after")
+    def _fits_at_every_scale(self) -> Self:
+        stride = self.output_stride
+        for side, size in (("height", self.height), ("width", self.width)):
+            for scale in self.scales:
+                scaled = (size - 1) * scale + 1
+                if scaled % stride != 1 or scaled <= stride:
+                    raise ValueError(
+                        f"{side}: {size} at scale {scale} gives {scaled:g}, which is not "
+                        f"k * {stride} + 1 with k >= 1, as output_stride {stride} needs"
+                    )
+        return self

@@ -67,8 +67,8 @@ def strategy(network: Network) -> Inference:
     """One picture at a time, at the scale it has, at the output stride of training."""
     return Inference(
         output_stride=network.output_stride,
-        height=1,
-        width=1,
+        height=network.output_stride + 1,  # the least; a picture has its own size
+        width=network.output_stride + 1,
         scales=[1.0],
         flip=False,
         batch_size=1,

@@ -34,7 +34,7 @@ class Training(Config):
         power: of the poly schedule.
         momentum: of SGD, not Nesterov's.
         weight_decay: on dense and pointwise kernels alone.
-        class_weights: of each class in the loss, see `recipe.class_weights`: "none", as in the
+        class_weights: of each class in the loss, see `class_weights.resolve`: "none", as in the
             paper; "frequency", the rarer the heavier; or a number for each class, in their order.
         precision: of the forward and backward pass; weights stay float32.
     """
@@ -73,6 +73,22 @@ class Validation(Config):
     height: Annotated[int, Field(ge=1)]
     width: Annotated[int, Field(ge=1)]
     panels: Annotated[int, Field(ge=0)]
+
+
+def size_mistakes(network: Network, training: Training, validation: Validation) -> list[str]:
+    """What is wrong with the sizes of crops and validation images; begins with their keys."""
+    stride = network.output_stride
+    sizes = {
+        "training.crop_size": training.crop_size,
+        "validation.height": validation.height,
+        "validation.width": validation.width,
+    }
+    return [
+        f"{name}: {size} is not k * {stride} + 1 with k >= 1, as output_stride {stride} needs; "
+        f"nearest: {max(1, round((size - 1) / stride)) * stride + 1}"
+        for name, size in sizes.items()
+        if size % stride != 1 or size <= stride
+    ]
 
 
 def part_mistake(network: Network, training: Training, *, num_devices: int) -> str | None:
