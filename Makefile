@@ -83,7 +83,7 @@ export-split: setup ## write SPLIT (a data/*.arrow) as a folder OUT like VOC's
 
 predict: setup ## label maps of your own pictures, to OUT=...
 	@test -n "$(CHECKPOINT)" -a -n "$(IMAGES)" -a -n "$(OUT)" || { echo "error: CHECKPOINT=file.safetensors, IMAGES=folder and OUT=folder are needed"; exit 1; }
-	@python -m pipeline.pictures "$(CHECKPOINT)" "$(IMAGES)" "$(OUT)" "$(or $(MAX_SIDE),2049)"
+	@python -m pipeline.pictures "$(CHECKPOINT)" "$(IMAGES)" "$(OUT)" "$(or $(MAX_SIDE),2049)" params.yaml "$(ROW)"
 
 submission: setup ## what the server of VOC or Cityscapes takes, of a submission or a row
 	@test -n "$(ROW)" || { echo "error: ROW=... is needed, a key of submissions or of rows in params.yaml"; exit 1; }

@@ -1,16 +1,13 @@
 """Predicts a label map for each image of a split, under one row's inference strategy (Sec. 4).
 
 Runs on a GPU when there is one. What it writes is the end of the GPU work: palette PNGs of the
-images' own sizes, from which scores, figures and submissions are made.
+images' own sizes, from which scores, figures and submissions are made. Killed, it goes on with the
+batch at which it was.
 """
 
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
-
-from pipeline import command, files, params
-from pipeline.inference import predict
+from pipeline import command, devices, files, label_folder, params
 from pipeline.inference.config import Inference
 from pipeline.model import checkpoints
 from pipeline.splits import Split
@@ -22,10 +19,14 @@ def main(key: str, params_file: Path, checkpoint: Path, data: Path, predictions:
     split = Split(data)
     model, network, classes = checkpoints.load(checkpoint, output_stride=inference.output_stride)
     classes.require_equal(split.classes, str(checkpoint), str(data))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    labels = predict.label_maps(model, network, split, inference, device=device)
-    with files.atomic_folder(predictions) as folder:
-        predict.write(folder, tqdm(labels, total=len(split), desc=key, unit="image"), classes)
+    device = devices.default()
+    with (
+        label_folder.kept(key, inference, checkpoint, data) as kept,
+        files.atomic_folder(predictions) as folder,
+    ):
+        label_folder.write(
+            folder, kept, model, network, split, inference, classes, name=key, device=device
+        )
 
 
 if __name__ == "__main__":

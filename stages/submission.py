@@ -7,11 +7,7 @@ gets its name; the label maps stay beside it, to be looked at.
 import sys
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
-
-from pipeline import command, files, params
-from pipeline.inference import predict
+from pipeline import command, devices, files, label_folder, params
 from pipeline.inference.config import Inference
 from pipeline.model import checkpoints
 from pipeline.splits import Split
@@ -25,12 +21,16 @@ def main(key: str, params_file: Path, checkpoint: Path, data: Path, out: Path) -
     server = servers.of_classes(split.classes, str(data))
     model, network, classes = checkpoints.load(checkpoint, output_stride=inference.output_stride)
     classes.require_equal(split.classes, str(checkpoint), str(data))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    labels = predict.label_maps(model, network, split, inference, device=device)
-    with files.atomic_folder(out) as folder:
-        bar = tqdm(labels, total=len(split), desc=key, unit="image")
-        predict.write(folder / "labels", bar, classes)
-        pack.pack(split, folder / "labels", str(data), folder / f"results{server.suffix}")
+    device = devices.default()
+    with (
+        label_folder.kept(key, inference, checkpoint, data) as kept,
+        files.atomic_folder(out) as folder,
+    ):
+        labels = folder / "labels"
+        label_folder.write(
+            labels, kept, model, network, split, inference, classes, name=key, device=device
+        )
+        pack.pack(split, labels, str(data), folder / f"results{server.suffix}")
     if warning := server.shortfall(len(split), str(data)):
         print(f"warning: {warning}", file=sys.stderr)
 

@@ -10,7 +10,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from pipeline import command, files, params
+from pipeline import command, files, params, scratch
 from pipeline.data.images import decode_label
 from pipeline.model import checkpoints, deeplab
 from pipeline.model.config import Network
@@ -22,13 +22,15 @@ from pipeline.training import (
     launch,
     loop,
     pace,
-    scratch,
     team,
     validation,
 )
 from pipeline.training.config import Training, Validation, size_mistakes
 from pipeline.training.keeper import Keeper
 from pipeline.training.progress import Progress
+
+# That a checkpoint's bytes depend on.
+_CODE = ("data", "model", "training")
 
 
 def main(
@@ -48,10 +50,10 @@ def main(
     network = params.load(params_file, f"models.{key}.network", Network)
     training = params.load(params_file, f"models.{key}.training", Training)
     watching = params.load(params_file, f"models.{key}.validation", Validation)
-    split, watched = Split(data), Split(validation_data)
-    watched.classes.require_equal(split.classes, str(validation_data), str(data))
     if mistakes := size_mistakes(network, training, watching):
         raise ValueError("\n".join(f"{params_file}: models.{key}.{m}" for m in mistakes))
+    split, watched = Split(data), Split(validation_data)
+    watched.classes.require_equal(split.classes, str(validation_data), str(data))
     model = deeplab.build(
         network,
         num_classes=split.classes.num_classes,
@@ -70,7 +72,9 @@ def main(
         progress = stack.enter_context(Progress(key, training, us))
         keeper, show = Keeper(us, None, progress.say), live.show_nothing
         if us.is_leader:
-            determined_by = scratch.determinants(network, training, data, start)
+            determined_by = scratch.determinants(
+                {"network": network, "training": training}, {"data": data, "start": start}, _CODE
+            )
             folder = stack.enter_context(scratch.opened(key, determined_by, progress.say))
             keeper = Keeper(us, folder, progress.say)
             show = stack.enter_context(

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import synthetic
 import torch
+import yaml
 from PIL import Image
 
 from pipeline import label_map
 from pipeline.data.images import normalise
+from pipeline.inference import predict
+from pipeline.inference.config import Inference
 from pipeline.model import checkpoints, deeplab
 from pipeline.pictures import __main__ as pictures
 from pipeline.pictures import labelling, overlay, reading
@@ -52,8 +55,8 @@ def folder(tmp_path):
     return images
 
 
-def run(checkpoint, images, out, max_side=2049):
-    pictures.main(checkpoint, images, out, max_side)
+def run(checkpoint, images, out, max_side=2049, *, params_file=Path("params.yaml"), row=""):
+    pictures.main(checkpoint, images, out, max_side, params_file, row)
 
 
 def written(out):
@@ -134,10 +137,39 @@ def test_an_unreadable_picture_is_named_and_the_rest_done(checkpoint, folder, tm
     assert len(written(out)) == 2 * 3
 
 
+def test_pictures_may_be_labelled_by_the_strategy_of_a_row(checkpoint, folder, tmp_path):
+    strategy = PLAIN.model_dump() | {"height": 65, "width": 65, "scales": [0.5, 1.0], "flip": True}
+    rows = {"flipped": {"inference": strategy | {"output_stride": 8}}}
+    params_file = tmp_path / "params.yaml"
+    params_file.write_text(yaml.safe_dump({"rows": rows}))
+    run(checkpoint, folder, tmp_path / "out", params_file=params_file, row="flipped")
+    run(checkpoint, folder, tmp_path / "plain")
+    model, network, _ = checkpoints.load(checkpoint, output_stride=8)
+    inference = Inference.model_validate(rows["flipped"]["inference"])
+    ready = predict.prepared(model, inference, CPU)
+    image = reading.read(folder / "a.jpg").image
+    expected = labelling.label(ready, network, image, inference, max_side=2049, device=CPU)
+    content = (tmp_path / "out/labels/a.jpg.png").read_bytes()
+    assert (label_map.decode(content) == expected).all()
+    assert content != (tmp_path / "plain/labels/a.jpg.png").read_bytes()
+    with pytest.raises(ValueError, match=r"params\.yaml: rows\.missing\.inference is missing"):
+        run(checkpoint, folder, tmp_path / "out", params_file=params_file, row="missing")
+
+
+def test_a_large_picture_is_drawn_like_its_parts():
+    image, label = synthetic.scene(np.random.default_rng(3), 600, 40)
+    label = np.where(label == synthetic.CLASSES.ignore_index, np.uint8(0), label)
+    whole = np.asarray(overlay.draw(image, label, synthetic.CLASSES))
+    for rows in (slice(0, 256), slice(250, 300), slice(512, 600)):
+        part = np.asarray(overlay.draw(image[rows], label[rows], synthetic.CLASSES))
+        height = rows.stop - rows.start
+        assert (whole[rows] == part[:height]).all()
+
+
 def test_a_program_ends_in_one_line_per_mistake_and_status_1(checkpoint, tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images/bad.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
-    arguments = [checkpoint, "images", "out", "513"]
+    arguments = [checkpoint, "images", "out", "513", "params.yaml", ""]
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.pictures", *map(str, arguments)],
         cwd=tmp_path,

@@ -16,9 +16,9 @@ import pytest
 import synthetic
 import yaml
 
-from pipeline import files
+from pipeline import files, scratch
 from pipeline.originals import random_weights
-from pipeline.training import scratch, states
+from pipeline.training import states
 from pipeline.training.states import State
 from stages import train
 
@@ -253,7 +253,7 @@ def test_a_second_process_is_refused(project):
     os.kill(process.pid, signal.SIGCONT)
     process.join(60)
     assert (process.exitcode, second.exitcode) == (0, 1)
-    assert f"a is being trained by another process (process {process.pid} on " in said(project)
+    assert f"a is being computed by another process (process {process.pid} on " in said(project)
 
 
 def test_a_trainer_whose_dvc_is_killed_keeps_its_state_and_ends(project):
@@ -335,10 +335,21 @@ def test_a_folder_without_states_has_no_latest(tmp_path):
     assert states.latest(tmp_path, print) is None
 
 
-def test_a_training_is_determined_by_its_code(project, monkeypatch):
-    arguments = (synthetic.network(), synthetic.training())
-    paths = (project / "data/two.arrow", project / "archives/test_resnet")
-    before = scratch.determinants(*arguments, *paths)
-    monkeypatch.setattr(scratch, "_CODE", ("data", "model"))
-    after = scratch.determinants(*arguments, *paths)
-    assert [name for name in before if before[name] != after[name]] == ["code"]
+def test_work_is_determined_by_its_params_its_files_and_its_code(project):
+    sections = {"network": synthetic.network(), "training": synthetic.training()}
+    read = {"data": project / "data/two.arrow", "start": project / "archives/test_resnet"}
+    before = scratch.determinants(sections, read, ("data", "model", "training"))
+    swapped = {"network": sections["training"], "training": sections["network"]}
+    assert _changed(before, scratch.determinants(swapped, read, ("data", "model", "training"))) == [
+        "network",
+        "training",
+    ]
+    other = read | {"start": project / "params.yaml"}
+    assert _changed(
+        before, scratch.determinants(sections, other, ("data", "model", "training"))
+    ) == ["start"]
+    assert _changed(before, scratch.determinants(sections, read, ("data", "model"))) == ["code"]
+
+
+def _changed(before, after):
+    return [name for name in before if before[name] != after[name]]

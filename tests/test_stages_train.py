@@ -239,6 +239,62 @@ def test_predict_again_writes_the_same_bytes_and_leaves_no_old_image(trained):
     assert {path.name: path.read_bytes() for path in Path("predictions/b").iterdir()} == first
 
 
+def predict_five(folder):
+    predict.main("b", Path("params.yaml"), CHECKPOINT, Path("data/five.arrow"), folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def interrupted(trained, monkeypatch):
+    """Five images in batches of two, interrupted at the fourth; how many are labelled after."""
+    synthetic.write_split(Path("data/five.arrow"), [(33, 40), (25, 21), (9, 9), (40, 33), (17, 30)])
+    write_params(inference={"batch_size": 2})
+    encode, labelled = label_map.encode, []
+
+    def encode_three(label, classes):
+        if len(labelled) == 3:
+            raise KeyboardInterrupt
+        labelled.append(label)
+        return encode(label, classes)
+
+    def encode_on(label, classes):
+        labelled.append(label)
+        return encode(label, classes)
+
+    monkeypatch.setattr(label_map, "encode", encode_three)
+    with pytest.raises(KeyboardInterrupt):
+        predict_five(Path("predictions/b"))
+    assert not list(Path("predictions").iterdir())
+    labelled.clear()
+    monkeypatch.setattr(label_map, "encode", encode_on)
+    return labelled
+
+
+def test_an_interrupted_prediction_goes_on_with_its_batch_and_gives_the_same_bytes(
+    interrupted, capfd
+):
+    (kept,) = Path("scratch").glob("predict-b-*")
+    (kept / "labels/.image_3.png.x.partial").write_bytes(b"what a kill leaves")
+    found = predict_five(Path("predictions/b"))
+    assert len(interrupted) == 3  # the third image again, whose batch was not complete
+    assert "b: goes on after 2 of 5 images" in capfd.readouterr().err
+    assert not list(Path("scratch").glob("predict-*"))
+    assert sorted(found) == [f"image_{k}.png" for k in range(5)]
+    assert predict_five(Path("predictions/again")) == found
+
+
+@pytest.mark.parametrize("what", ["strategy", "checkpoint"])
+def test_a_prediction_by_other_means_begins_anew(interrupted, what):
+    if what == "strategy":
+        write_params(inference={"batch_size": 2, "flip": True})
+    else:
+        model, network, classes = checkpoints.load(CHECKPOINT, output_stride=16)
+        model.classifier.weight.data *= 2
+        checkpoints.save(CHECKPOINT, model, network, classes)
+    predict_five(Path("predictions/b"))
+    assert len(interrupted) == 5
+
+
 def test_predict_at_output_stride_8_takes_a_checkpoint_of_16(trained):
     write_params(inference={"output_stride": 8})
     run_predict()

@@ -11,13 +11,10 @@ Source: tensorflow/models research/deeplab, model.py `predict_labels` and
 """
 
 import copy
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
 
-from pipeline import label_map
-from pipeline.classes import Classes
 from pipeline.data import batches
 from pipeline.data.images import normalise
 from pipeline.inference import folding, upsampling
@@ -30,9 +27,15 @@ from pipeline.splits import Split
 
 
 def label_maps(
-    model: DeepLab, network: Network, split: Split, inference: Inference, *, device: torch.device
+    model: DeepLab,
+    network: Network,
+    split: Split,
+    inference: Inference,
+    *,
+    device: torch.device,
+    first: int = 0,
 ) -> Iterator[tuple[str, LabelMap]]:
-    """Yields (image_id, label map of the image's own size) for every image, in the split's order.
+    """Yields (image_id, label map of the image's own size) of the images, in the split's order.
 
     Args:
         model: in evaluation mode, built at inference.output_stride.
@@ -40,6 +43,7 @@ def label_maps(
         split: the images; their labels are not looked at.
         inference: the strategy.
         device: where to compute.
+        first: index of the first image.
 
     Raises:
         ValueError: an image is larger than the nominal size, or damaged.
@@ -47,7 +51,7 @@ def label_maps(
     ready = prepared(model, inference, device)
     stream = batches.inference_batches(
         split,
-        indices=range(len(split)),
+        indices=range(first, len(split)),
         height=inference.height,
         width=inference.width,
         batch_size=inference.batch_size,
@@ -60,19 +64,6 @@ def label_maps(
             batch.image_ids, labels, batch.boxes.tolist(), strict=True
         ):
             yield image_id, label[:bottom, :right].copy()
-
-
-def write(folder: Path, labels: Iterable[tuple[str, LabelMap]], classes: Classes) -> None:
-    """Writes label maps as palette PNGs, <image_id>.png each.
-
-    Args:
-        folder: is made where it is missing.
-        labels: (image_id, label map), as `label_maps` yields them.
-        classes: give the palette.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for image_id, label in labels:
-        (folder / f"{image_id}.png").write_bytes(label_map.encode(label, classes))
 
 
 def prepared(model: DeepLab, inference: Inference, device: torch.device) -> DeepLab:

@@ -1,22 +1,23 @@
 """Label maps of your own pictures, by any checkpoint that was trained here.
 
     make predict CHECKPOINT=checkpoints/v3plus.safetensors IMAGES=holiday OUT=holiday-labels
-    python -m pipeline.pictures CHECKPOINT IMAGES OUT MAX_SIDE
+    python -m pipeline.pictures CHECKPOINT IMAGES OUT MAX_SIDE params.yaml ROW
 
-For each picture in the folder IMAGES, and in the folders in it, OUT/labels has a palette PNG of
-the picture's size, and OUT/overlays the picture with the classes drawn over it. A picture whose
-longer side has more than MAX_SIDE pixels is shrunk for the network. Pictures that cannot be read
-are named at the end; the others are done all the same.
+The strategy is that of a row of params.yaml; with an empty ROW it is the picture at its own scale
+and the output stride of training. For each picture in the folder IMAGES, and in the folders in it,
+OUT/labels has a palette PNG of the picture's size, and OUT/overlays the picture with the classes
+drawn over it. A picture whose longer side has more than MAX_SIDE pixels is shrunk for the network.
+Pictures that cannot be read are named at the end; the others are done all the same.
 """
 
 import sys
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
-from pipeline import command, files, label_map
+from pipeline import command, devices, files, label_map, params
 from pipeline.inference import predict
+from pipeline.inference.config import Inference
 from pipeline.model import checkpoints
 from pipeline.parallel import map_ahead
 from pipeline.pictures import labelling, overlay, reading
@@ -25,16 +26,20 @@ _PICTURES_AHEAD = 2
 _MIN_SIDE = 33
 
 
-def main(checkpoint: Path, images: Path, out: Path, max_side: int) -> None:
+def main(
+    checkpoint: Path, images: Path, out: Path, max_side: int, params_file: Path, row: str
+) -> None:
     """Reads a checkpoint and a folder of pictures, writes two folders; each file whole or not."""
     if max_side < _MIN_SIDE:
         raise ValueError(f"MAX_SIDE: {max_side} is less than {_MIN_SIDE} pixels")
     found, others = reading.find(images)
     if out.resolve().is_relative_to(images.resolve()):
         raise ValueError(f"{out}: is in {images}, where the next run would take it for pictures")
-    model, network, classes = checkpoints.load(checkpoint, output_stride=None)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    strategy = labelling.strategy(network)
+    chosen = params.load(params_file, f"rows.{row}.inference", Inference) if row else None
+    output_stride = chosen.output_stride if chosen else None
+    model, network, classes = checkpoints.load(checkpoint, output_stride=output_stride)
+    device = devices.default()
+    strategy = chosen or labelling.strategy(network)
     ready = predict.prepared(model, strategy, device)
     mistakes = []
     pictures = map_ahead(reading.read, found, _PICTURES_AHEAD)

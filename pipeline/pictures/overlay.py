@@ -9,6 +9,7 @@ from pipeline.classes import Classes
 from pipeline.label_map import LabelMap
 
 _OPACITY = 0.6
+_STRIP = 256  # rows that are blended at a time
 # Share of the picture that a class must have to be named: a few stray pixels are no object.
 _MIN_SHARE = 0.0005
 
@@ -19,14 +20,18 @@ def draw(image: NDArray[np.uint8], label: LabelMap, classes: Classes) -> Image.I
     The first class is the background of most data sets: where its colour is black, as in VOC, the
     picture is left as it is.
     """
-    colours = label_map.colourise(label, classes).astype(np.float32)
     counts = np.bincount(label.ravel(), minlength=classes.num_classes)
     named = np.flatnonzero(counts >= max(1.0, _MIN_SHARE * label.size)).tolist()
-    opacity = np.full((*label.shape, 1), _OPACITY, np.float32)
-    if classes.colours[0] == (0, 0, 0):
-        opacity[label == 0] = 0.0
+    is_background_seen = classes.colours[0] != (0, 0, 0)
+    if not is_background_seen:
         named = [value for value in named if value > 0] or [0]
-    blended = (image * (1 - opacity) + colours * opacity + 0.5).astype(np.uint8)
+    blended = np.empty_like(image)
+    for top in range(0, len(label), _STRIP):  # floats of the whole picture would be gigabytes
+        strip = slice(top, top + _STRIP)
+        colours = label_map.colourise(label[strip], classes).astype(np.float32)
+        is_seen = is_background_seen | (label[strip] > 0)
+        opacity = np.where(is_seen, np.float32(_OPACITY), np.float32(0))[..., None]
+        blended[strip] = image[strip] * (1 - opacity) + colours * opacity + 0.5
     return _with_legend(Image.fromarray(blended), named, classes)
 
 

@@ -87,7 +87,7 @@ def decode(source: Path | BinaryIO) -> NDArray[np.uint8]:
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith(("I", "F")):  # grey of 16 bits or more, the upper 8 are kept
+    if image.mode.startswith(("I", "F")):  # grey of 16 bits or more: white is 65535
         grey = np.asarray(image).astype(np.float64)
         scaled = grey / 257 if image.mode != "F" else grey
         return np.repeat(scaled.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)

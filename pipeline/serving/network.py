@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline import label_map
+from pipeline import devices, label_map
 from pipeline.classes import Classes
 from pipeline.inference import predict
 from pipeline.inference.config import Inference
@@ -47,7 +47,7 @@ def load(checkpoint: Path, inference: Inference, *, max_side: int) -> Served:
         ValueError: not a checkpoint of ours, or one without a classifier.
     """
     model, network, classes = checkpoints.load(checkpoint, output_stride=inference.output_stride)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = devices.default()
     ready = predict.prepared(model, inference, device)
     return Served(ready, network, classes, inference, max_side, device)
 

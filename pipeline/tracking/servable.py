@@ -34,6 +34,7 @@ CODE = (
     "__init__.py",
     "classes.py",
     "data",
+    "devices.py",
     "files.py",
     "inference",
     "label_map.py",

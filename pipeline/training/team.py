@@ -17,9 +17,11 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-# Longer than the leader ever keeps the others waiting, by a save; a process that has died is
-# noticed by torchrun at once, one that hangs after this.
-_PATIENCE = datetime.timedelta(seconds=60)
+from pipeline import devices
+
+# Longer than the leader ever keeps the others waiting: it digests the split, tens of gigabytes, and
+# saves. A process that has died is noticed by torchrun at once, one that hangs after this.
+_PATIENCE = datetime.timedelta(minutes=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +88,16 @@ def accumulating(parallel: nn.Module, *, is_last: bool) -> AbstractContextManage
 @contextlib.contextmanager
 def joined() -> Iterator[Team]:
     """Joins the processes that torchrun's variables tell of; without them this one is alone."""
-    has_gpu = torch.cuda.is_available()
+    ours = devices.default()
     if "RANK" not in os.environ:
-        yield Team(0, 1, torch.device("cuda" if has_gpu else "cpu"))
+        yield Team(0, 1, ours)
         return
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    device = torch.device("cpu")
-    if has_gpu:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if has_gpu else "gloo", timeout=_PATIENCE)
+    if ours.type == "cuda":
+        ours = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(ours)
+    dist.init_process_group("nccl" if ours.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
-        yield Team(rank, size, device)
+        yield Team(rank, size, ours)
     finally:
         dist.destroy_process_group()

@@ -1,8 +1,9 @@
-"""Where a training keeps what it needs to go on after it was killed.
+"""Where long work keeps what it needs to go on after it was killed.
 
-DVC removes a stage's outs before it runs, so states lie beside them, in a folder that DVC and git
-pass over, one for each training: its name has a hash of all that determines the result. Another
-learning rate, other data or other code is another training and does not go on where this one was.
+DVC removes a stage's outs before it runs, so what is kept lies beside them, in a folder that DVC
+and git pass over, one for each training and each prediction: its name has a hash of all that
+determines the result. Another learning rate, other data or other code is other work and does not go
+on where this one was.
 """
 
 import contextlib
@@ -10,27 +11,31 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline import files
-from pipeline.model.config import Network
-from pipeline.training.config import Training
+from pipeline.params import Config
 
-_PACKAGE = Path(__file__).resolve().parents[1]
-# Code that a checkpoint's bytes depend on.
-_CODE = ("data", "model", "training")
+_PACKAGE = Path(__file__).resolve().parent
 _DESCRIPTION = "determined_by.json"
 
 
-def determinants(network: Network, training: Training, data: Path, start: Path) -> dict[str, str]:
-    """Digests, by name, of all that determines what a training results in."""
+def determinants(
+    sections: Mapping[str, Config], read: Mapping[str, Path], code: Sequence[str]
+) -> dict[str, str]:
+    """Digests, by name, of all that determines what the work results in.
+
+    Args:
+        sections: of params.yaml.
+        read: files.
+        code: packages of `pipeline`.
+    """
+    sources = sorted(file for part in code for file in (_PACKAGE / part).rglob("*.py"))
     return {
-        "network": _digest(network.model_dump_json()),
-        "training": _digest(training.model_dump_json()),
-        "data": files.digest(data, "sha256"),
-        "start": files.digest(start, "sha256"),
-        "code": _digest(*(file.read_text(encoding="utf-8") for file in _sources())),
+        **{name: _digest(section.model_dump_json()) for name, section in sections.items()},
+        **{name: files.digest(path, "sha256") for name, path in read.items()},
+        "code": _digest(*(file.read_text(encoding="utf-8") for file in sources)),
     }
 
 
@@ -38,12 +43,12 @@ def determinants(network: Network, training: Training, data: Path, start: Path) 
 def opened(
     key: str, determined_by: Mapping[str, str], say: Callable[[str], None]
 ) -> Iterator[Path]:
-    """Yields a training's own folder, for this process alone.
+    """Yields the work's own folder, for this process alone.
 
     Args:
-        key: of the model, for people.
+        key: of the model or row, for people.
         determined_by: see `determinants`.
-        say: is told of another training of this key that does not go on here, and why.
+        say: is told of other work of this key that does not go on here, and why.
 
     Raises:
         ValueError: another process has it.
@@ -59,7 +64,7 @@ def opened(
         except BlockingIOError:
             lock.seek(0)
             raise ValueError(
-                f"{folder}: {key} is being trained by another process ({lock.read().strip()}); "
+                f"{folder}: {key} is being computed by another process ({lock.read().strip()}); "
                 "wait for its end, or end it"
             ) from None
         lock.truncate(0)
@@ -70,7 +75,7 @@ def opened(
 
 
 def root() -> Path:
-    """The folder of all trainings: the main repository's, also in a temporary checkout of DVC."""
+    """The folder of all such work: the main repository's, also in a temporary checkout of DVC."""
     return Path(os.environ.get("DVC_ROOT") or Path.cwd()) / "scratch"
 
 
@@ -82,10 +87,6 @@ def _others(key: str, determined_by: Mapping[str, str]) -> Iterator[str]:
             f"starting anew: {description.parent} is of another {', '.join(names)}, and is not "
             "needed any more unless you go back to that"
         )
-
-
-def _sources() -> list[Path]:
-    return sorted(file for part in _CODE for file in (_PACKAGE / part).rglob("*.py"))
 
 
 def _digest(*texts: str) -> str:
