@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from pipeline import command, files, params, revision
 from pipeline.experiment import Row, Submission
 from pipeline.report import (
@@ -54,6 +52,7 @@ def main(
             row.data,
             counterpart(published, f"rows.{key}", row.paper),
             metrics_folder / key,
+            trimap_band=row.evaluation.trimap_band,
             multiply_adds=costs.get(key),
             training=results.read_training_cost(row.model, models, history),
         )
@@ -74,6 +73,10 @@ def main(
         for key in rows
     }
     entries = {key: row.model_dump(mode="json") for key, row in rows.items()}
+    entries |= {
+        origins.of_submission(key): entry.model_dump(mode="json", exclude={"server_miou"})
+        for key, entry in submissions.items()
+    }
     evidence = sections.Evidence(
         comparisons=comparisons.read(metrics_folder / "comparisons.json"),
         submitted=submitted,
@@ -92,7 +95,7 @@ def main(
             chosen = panels.read_images(split, predictions, ids)
             panels.draw(chosen, split.classes, folder / sections.worst_picture(result.key))
             figures.confusion_matrix(
-                pd.read_csv(counts / f"{result.key}.confusion.csv"),
+                results.read_confusion(counts / f"{result.key}.confusion.csv"),
                 list(result.scores.iou_per_class),
                 folder / sections.confusion_picture(result.key),
             )

@@ -28,6 +28,7 @@ ROW = {
     "data": "data/val.arrow",
     "paper": ["table3_os16-eval8"],
     "inference": {"output_stride": 8, "flip": False},
+    "evaluation": {"trimap_band": "square"},
 }
 PAPER = {
     "datasets": {"VOC 2012 val": 1449},

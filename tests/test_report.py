@@ -15,7 +15,7 @@ from pipeline import label_map, params, splits
 from pipeline.classes import Classes
 from pipeline.experiment import Row
 from pipeline.report import (
-    claims,
+    boundaries,
     comparisons,
     figures,
     markdown,
@@ -37,6 +37,7 @@ from pipeline.report.results import (
     TrainingCost,
     TrimapPoint,
     read,
+    read_confusion,
     read_training_cost,
 )
 from pipeline.report.sections import Evidence
@@ -110,10 +111,20 @@ def curve(*mious):
     ]
 
 
-def result(key="ours", *, paper_keys=(), trimap=(), data="val.arrow", **kwargs):
-    published = counterpart(PAPER, key, paper_keys)
-    scored = scores(**kwargs)
-    return Result(key, f"about {key}", data, published, scored, list(trimap), 12.3, TRAINING)
+def result(
+    key="ours", *, paper_keys=(), trimap=(), data="val.arrow", trimap_band="square", **kwargs
+):
+    return Result(
+        key=key,
+        desc=f"about {key}",
+        data=data,
+        trimap_band=trimap_band,
+        published=counterpart(PAPER, key, paper_keys),
+        scores=scores(**kwargs),
+        trimap=list(trimap),
+        multiply_adds=12.3,
+        training=TRAINING,
+    )
 
 
 def pair(near_decoder=0.5, near_bilinear=0.4):
@@ -324,6 +335,7 @@ def test_metrics_files_are_read_back_as_written(tmp_path):
         "val.arrow",
         counterpart(PAPER, "rows.ours", ["dec"]),
         tmp_path,
+        trimap_band="square",
         multiply_adds=12.3,
         training=TRAINING,
     )
@@ -341,7 +353,16 @@ def test_metrics_files_are_read_back_as_written(tmp_path):
 def test_a_metrics_file_that_is_none_is_refused(tmp_path, text, message):
     (tmp_path / "scores.json").write_text(text)
     with pytest.raises(ValueError, match=message):
-        read("ours", "", "val.arrow", None, tmp_path, multiply_adds=None, training=None)
+        read(
+            "ours",
+            "",
+            "val.arrow",
+            None,
+            tmp_path,
+            trimap_band="square",
+            multiply_adds=None,
+            training=None,
+        )
 
 
 # table
@@ -416,41 +437,53 @@ def test_a_table_without_rows_says_so():
     assert table.as_text(table.frame([], PAPER)) == "No rows were run: params.yaml lists none.\n"
 
 
-# claims
+# boundaries
 
 
-def test_the_claim_compares_the_two_rows_of_figure_5():
-    [claim] = claims.find(pair(), PAPER)
-    assert (claim.decoder.key, claim.bilinear.key) == ("v3plus", "v3")
-    assert (claim.trimap_width, claim.max_trimap_width) == (1, 2)
-    assert claim.gain(1) == pytest.approx(10)
-    assert claim.gain(2) == pytest.approx(5)
-    assert claim.gain_whole() == pytest.approx(2)
-    assert (claim.paper_gain, claim.paper_gain_whole) == (4.8, pytest.approx(1.64))
+def test_the_gain_at_boundaries_is_of_the_two_rows_of_figure_5():
+    [gain] = boundaries.find(pair(), PAPER)
+    assert (gain.decoder.key, gain.bilinear.key) == ("v3plus", "v3")
+    assert (gain.trimap_width, gain.max_trimap_width) == (1, 2)
+    assert gain.within(1) == pytest.approx(10)
+    assert gain.within(2) == pytest.approx(5)
+    assert gain.whole() == pytest.approx(2)
+    assert (gain.paper_gain, gain.paper_gain_whole) == (4.8, pytest.approx(1.64))
 
 
 def test_rows_on_two_sets_are_no_pair():
     decoder, _ = pair()
     other = result("v3", paper_keys=["bil"], trimap=curve(0.4, 0.5), data="other.arrow")
-    assert claims.find([decoder, other], PAPER) == []
+    assert boundaries.find([decoder, other], PAPER) == []
+
+
+def test_rows_of_two_kinds_of_trimap_are_no_pair_and_each_is_told():
+    decoder, _ = pair()
+    other = result("v3", paper_keys=["bil"], trimap=curve(0.4, 0.5), trimap_band="euclidean")
+    assert boundaries.find([decoder, other], PAPER) == []
+    [picture] = sections.build([decoder, other], PAPER, 0, evidence())[2].pictures
+    assert "chessboard distance, as in the authors' evaluation scripts, which" in picture.caption
+    assert "1 to 40 (v3plus); Euclidean distance, which is not the authors' def" in picture.caption
+    [picture] = sections.build([other], PAPER, 0, evidence())[2].pictures
+    assert "Distance here: Euclidean distance, which is not the authors' defin" in picture.caption
+    assert "chessboard" not in picture.caption
 
 
 def test_a_row_that_answers_several_published_rows_is_of_their_pair():
     _, bilinear = pair()
     several = result("v3plus", paper_keys=["dec2", "dec"], miou=0.62, trimap=curve(0.5, 0.6))
-    [claim] = claims.find([several, bilinear], PAPER)
-    assert claim.gain(1) == pytest.approx(10)
+    [gain] = boundaries.find([several, bilinear], PAPER)
+    assert gain.within(1) == pytest.approx(10)
 
 
 def test_a_row_without_curve_is_no_pair():
     decoder, _ = pair()
-    assert claims.find([decoder, result("v3", paper_keys=["bil"])], PAPER) == []
+    assert boundaries.find([decoder, result("v3", paper_keys=["bil"])], PAPER) == []
 
 
 def test_a_width_that_a_curve_lacks_has_no_gain():
-    [claim] = claims.find(pair(), PAPER)
+    [gain] = boundaries.find(pair(), PAPER)
     with pytest.raises(ValueError, match="no trimap of width 3 in v3plus"):
-        claim.gain(3)
+        gain.within(3)
 
 
 @pytest.mark.parametrize(
@@ -458,8 +491,8 @@ def test_a_width_that_a_curve_lacks_has_no_gain():
     [(0.5, "The direction is the paper's"), (0.41, "not the paper's"), (0.3, "not the paper's")],
 )
 def test_the_verdict_follows_the_numbers(near_decoder, verdict):
-    boundaries = sections.build(pair(near_decoder), PAPER, 0, evidence())[2]
-    assert verdict in boundaries.paragraphs[0]
+    at_boundaries = sections.build(pair(near_decoder), PAPER, 0, evidence())[2]
+    assert verdict in at_boundaries.paragraphs[0]
 
 
 # what the paper claims
@@ -596,6 +629,14 @@ def test_a_prediction_of_another_size_is_named(tmp_path):
     Image.new("L", (5, 4)).save(predictions / "image_0.png")
     with pytest.raises(ValueError, match=r"image_0\.png: prediction has shape \(4, 5\)"):
         panels.read(split, predictions, 2)
+
+
+def test_a_confusion_matrix_keeps_classes_whose_names_look_like_something_else(tmp_path):
+    names = ["0", "None", "1.50"]
+    square = pd.DataFrame({"label": names, "prediction": names, "pixels": [1, 2, 3]})
+    square.to_csv(tmp_path / "confusion.csv", index=False)
+    found = read_confusion(tmp_path / "confusion.csv")
+    assert found.to_dict("list") == {"label": names, "prediction": names, "pixels": [1, 2, 3]}
 
 
 # the page and its Markdown

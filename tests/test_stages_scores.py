@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -304,7 +305,9 @@ def test_the_confusion_matrix_is_there_for_pandas(project):
 def test_rows_of_one_set_are_compared_and_others_are_not(project):
     row = project["rows"]["a"]
     euclidean = row | {"evaluation": EVALUATION | {"trimap_band": "euclidean"}}
-    set_rows(project, {"a": row, "b": row, "c": euclidean})
+    # What has no part in mIoU and its draws may differ, and keys come in any order.
+    alike = row | {"evaluation": dict(reversed(EVALUATION.items())) | {"worst_images": 1}}
+    set_rows(project, {"a": row, "b": alike, "c": euclidean})
     for key in ("a", "b", "c"):
         predictions = PREDICTIONS if key == "a" else LABELS
         write_predictions(Path("predictions", key), without_void(predictions))
@@ -332,6 +335,28 @@ def test_a_row_alone_has_nothing_to_be_compared_with(project):
 
 
 # report
+
+
+def test_the_page_tells_what_a_submission_was_made_of(project):
+    row = project["rows"]["a"]
+    entry = {name: row[name] for name in ("desc", "model", "paper", "inference")}
+    asked = entry | {"data": "data/voc/test.arrow", "server_miou": None}
+    project["submissions"] = {"a": asked}
+    set_rows(project, {"a": row})
+    write_split(Path("data/voc/test.arrow"), {"other": LABELS["one"]})
+    run_evaluate()
+    run_report()
+    md5 = hashlib.md5(Path("data/voc/test.arrow").read_bytes()).hexdigest()
+    (line,) = [line for line in _page().splitlines() if line.startswith("| submission a | ")]
+    assert md5 in line
+    project["submissions"] = {"a": asked | {"server_miou": 80.0}}
+    set_rows(project, {"a": row})
+    run_report()
+    assert line in _page()  # the server's answer is not of what it was made
+
+
+def _page():
+    return Path("report/report.md").read_text()
 
 
 def test_report_writes_the_page_and_what_it_is_made_of(project):

@@ -1,36 +1,40 @@
 """Which rows can be compared in pairs, and by how much they differ, as it goes into a file."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipeline.evaluation import bootstrap
 from pipeline.evaluation.bootstrap import Difference
-from pipeline.evaluation.config import Evaluation
+from pipeline.evaluation.config import Evaluation, ScoredRow
 from pipeline.evaluation.tally import Tally
 
 # The narrowest trimap is where the paper states the decoder's gain.
 _NARROWEST = 1
 
 
-def alike(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
-    """Yields the keys of rows that were scored alike: on one split, by one `evaluation` section.
+def alike(rows: Mapping[str, ScoredRow]) -> Iterator[list[str]]:
+    """Yields the keys of rows that were scored alike: one split, trimap band, number and seed.
 
     Args:
         rows: of params.yaml, by key.
     """
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple[str, str, int, int], list[str]] = {}
     for key, row in rows.items():
-        groups.setdefault(repr((row["data"], row["evaluation"])), []).append(key)
+        how = row.evaluation
+        draws = (how.resamples, how.resampling_seed)
+        groups.setdefault((row.data, how.trimap_band, *draws), []).append(key)
     yield from groups.values()
 
 
-def compare(tallies: Mapping[str, Tally], evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+def compare(
+    tallies: Iterable[tuple[str, Tally]], evaluation: Evaluation
+) -> Iterator[dict[str, Any]]:
     """Compares rows that were scored alike, two by two, on the same draws of images.
 
     Args:
-        tallies: by key of the row.
-        evaluation: the rows' own; has the draws.
+        tallies: key and counts of each row; of all trimaps one row's at a time are in memory.
+        evaluation: of one of the rows; has the draws.
 
     Yields:
         For each pair "row" and "over", and of the first's mIoU minus the second's "miou", "low"
@@ -40,7 +44,7 @@ def compare(tallies: Mapping[str, Tally], evaluation: Evaluation) -> Iterator[di
     Raises:
         ValueError: not the same images, labels or trimaps.
     """
-    narrowed = {key: tally.up_to(_NARROWEST) for key, tally in tallies.items()}
+    narrowed = {key: tally.up_to(_NARROWEST) for key, tally in tallies}
     pairs = bootstrap.paired(
         narrowed, resamples=evaluation.resamples, seed=evaluation.resampling_seed
     )

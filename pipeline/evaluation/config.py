@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from pipeline.params import Config
 
@@ -32,3 +32,17 @@ class Evaluation(Config):
     worst_images: Annotated[int, Field(ge=0)]
     warn_predicted_share: Share
     warn_label_share: Share
+
+
+class ScoredRow(Config):
+    """What a comparison with another row depends on, of an entry of `rows`.
+
+    Attributes:
+        data: the split it was scored on.
+        evaluation: how.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    data: str
+    evaluation: Evaluation

@@ -12,10 +12,10 @@ from pipeline import files
 
 @dataclass(frozen=True)
 class Origin:
-    """What a row was computed from.
+    """What a row or a submission was computed from.
 
     Attributes:
-        key: of the row.
+        key: of the row, or see `of_submission`.
         checkpoint: path, as in dvc.yaml.
         checkpoint_md5: of its bytes, as in dvc.lock.
         data: path of the split.
@@ -31,6 +31,11 @@ class Origin:
     params_sha256: str
 
 
+def of_submission(key: str) -> str:
+    """What a submission is called here: a row may have the same key."""
+    return f"submission {key}"
+
+
 def read(
     rows: Mapping[str, Mapping[str, Any]],
     networks: Mapping[str, Mapping[str, Any]],
@@ -40,7 +45,7 @@ def read(
     """Reads and digests each file once.
 
     Args:
-        rows: of params.yaml, by key.
+        rows: and submissions of params.yaml, by key.
         networks: of params.yaml, models and imports by key.
         checkpoints: folder of them.
         data_folder: the folder `data`; rows name their split from where it stands.

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import pandas as pd
 from pydantic import Field
 
 from pipeline import params
+from pipeline.evaluation.config import Band
 from pipeline.params import Config
 from pipeline.report.paper import Counterpart
 
@@ -81,6 +83,7 @@ class Result:
         key: of the row.
         desc: of the row.
         data: path of the split it was scored on.
+        trimap_band: how its trimaps were dilated.
         published: what was published of it, if anything was.
         scores: over all scored pixels.
         trimap: the curve, by ascending width; empty where the split has no void pixels.
@@ -91,6 +94,7 @@ class Result:
     key: str
     desc: str
     data: str
+    trimap_band: Band
     published: Counterpart | None
     scores: Scores
     trimap: list[TrimapPoint]
@@ -131,9 +135,8 @@ class Submitted:
 
 def read_costs(path: Path) -> dict[str, float]:
     """Reads metrics/multiply_adds.json: billions by row, as the authors counted."""
-    costs = read_json(path, dict[str, dict[str, float | None]])
-    billions = {key: cost["authors_multiply_adds"] for key, cost in costs.items()}
-    return {key: cost / 1e9 for key, cost in billions.items() if cost is not None}
+    costs = read_json(path, dict[str, dict[str, float]])
+    return {key: cost["authors_multiply_adds"] / 1e9 for key, cost in costs.items()}
 
 
 def read_training_cost(
@@ -167,6 +170,7 @@ def read(
     published: Counterpart | None,
     metrics: Path,
     *,
+    trimap_band: Band,
     multiply_adds: float | None,
     training: TrainingCost | None,
 ) -> Result:
@@ -179,12 +183,18 @@ def read(
         key=key,
         desc=desc,
         data=data,
+        trimap_band=trimap_band,
         published=published,
         scores=read_json(metrics / "scores.json", Scores),
         trimap=read_json(metrics / "trimap.json", list[TrimapPoint]),
         multiply_adds=multiply_adds,
         training=training,
     )
+
+
+def read_confusion(path: Path) -> pd.DataFrame:
+    """Reads a row's confusion matrix; a class may be called "0" or "None"."""
+    return pd.read_csv(path, dtype={"label": str, "prediction": str}, keep_default_na=False)
 
 
 def read_json(path: Path, type_: type[T]) -> T:

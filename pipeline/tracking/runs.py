@@ -186,6 +186,7 @@ def of_row(
         entry["data"],
         counterpart(paper, f"rows.{key}", entry["paper"]),
         metrics,
+        trimap_band=entry["evaluation"]["trimap_band"],
         multiply_adds=None,
         training=training,
     )
