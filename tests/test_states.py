@@ -190,8 +190,8 @@ def test_a_state_of_the_working_tree_is_told_as_such(runs, capsys):
 
 def test_a_checkout_brings_back_code_params_and_outs_and_dvc_has_nothing_to_do(runs, capsys):
     checkout.main(PARAMS, runs["first"][1])
-    assert "dvc repro has nothing to do.\nBack to where you were:  git checkout main" in (
-        capsys.readouterr().out
+    assert capsys.readouterr().out.endswith(
+        "Back to where you were:  git checkout main && dvc checkout\ndvc repro has nothing to do.\n"
     )
     assert CHECKPOINT.read_text() == "trained at 0.05"
     assert learning_rate() == 0.05
@@ -274,6 +274,26 @@ def test_a_commit_of_new_params_with_the_old_lock_is_no_state_of_either(runs, ca
     commit("params alone")
     assert f"\nstate\n  commit {head}, " in shown(capsys, runs["later"][0])
     assert "no commit and no DVC experiment" in shown(capsys, runs["never"][0])
+
+
+def test_a_commit_with_the_scores_of_an_earlier_state_is_passed_over(runs, capsys):
+    scores = Path("metrics/v3/scores.json")
+    before = scores.read_text()
+    model, _ = repro(0.5)
+    after = scores.read_text()
+    assert after != before
+    scores.write_text(before)
+    commit("results without scores")
+    scores.write_text(after)
+    commit("scores")
+    complete = git("rev-parse", "HEAD")
+    (Path("README")).write_text("moves on")
+    write_params(0.75)
+    commit("other params")
+    checkout.main(PARAMS, model)
+    assert git("rev-parse", "HEAD") == complete
+    assert scores.read_text() == after
+    assert "dvc repro has nothing to do." in capsys.readouterr().out
 
 
 def test_outside_git_it_says_so(runs, capsys):

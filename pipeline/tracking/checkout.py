@@ -26,13 +26,13 @@ def main(params_file: Path, run: str) -> None:
     before = _position(project)
     _move(project, state, before)
     print(f"{lookup.stage(meant[0])} is back: {whereabouts.described(project, state)}")
+    if _position(project) != before:
+        print(f"Back to where you were:  git checkout {before} && dvc checkout")
     _require_bytes(project, meant[0])
     if stale := outs.stale(project):
         print(f"dvc repro would run: {', '.join(stale)}")
     else:
         print("dvc repro has nothing to do.")
-    if _position(project) != before:
-        print(f"Back to where you were:  git checkout {before} && dvc checkout")
 
 
 def _found(project: Path, run: Run) -> states.State:
@@ -91,12 +91,12 @@ def _target(project: Path, state: states.State) -> list[str]:
 
 
 def _require_bytes(project: Path, run: Run) -> None:
-    """Raises RuntimeError if a file that the run names is not what it was."""
+    """Raises ValueError if a file that the run names is not what it was."""
     for path, md5 in states.md5s(run).items():
         file = project / path
         is_other = file.is_file() and files.digest(file, "md5") != md5
         if is_other and not path.startswith("report/"):  # drawn of all rows, and no result
-            raise RuntimeError(f"{path}: md5 is not {md5}, which the run has")
+            raise ValueError(f"{path}: md5 is not {md5}, which the run has")
 
 
 def _git(project: Path, *arguments: str) -> str:

@@ -18,7 +18,8 @@ class Outs:
 
     Attributes:
         num_all: how many there are.
-        absent: those that are neither in the cache nor, if they are no matter of the cache, in git.
+        absent: those that are neither in the cache nor, if they are no matter of the cache, in git
+            as dvc.lock says.
         remote: name of DVC's default remote, if there is one.
         lost: those absent ones that the remote does not have either.
         trouble: why the remote could not be asked.
@@ -97,7 +98,7 @@ def _opened(project: Path) -> Iterator[Repo]:
 def _is_here(out: Output) -> bool:
     if out.use_cache:
         return not bool(out.changed_cache())
-    return bool(out.exists)
+    return bool(out.exists) and not out.changed_checksum()
 
 
 def _fetchable(

@@ -33,7 +33,7 @@ def of(project: Path, run: Run) -> list[str]:
 def best(project: Path, run: Run) -> states.State | None:
     """The first state of a run that has all its outs here, else the first; None if there is none.
 
-    A commit may lack metrics that a later one brought.
+    A commit may lack metrics that a later one brought, or have those of an earlier state.
     """
     found = list(itertools.islice(states.find(project, run), _STATES))
     whole = (state for state in found if not outs.survey(project, state.commit).absent)
