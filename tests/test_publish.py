@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import stores
 import yaml
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_ALREADY_EXISTS
 from stores import LOSSES, NAMES, all_runs, curve, one_run
 
 from bench import servers
@@ -439,6 +442,31 @@ def test_a_publish_that_another_machine_comes_between_begins_again(monkeypatch):
     publish_all()
     assert [run.info.run_name for run in all_runs()] == NAMES
     assert interrupted[0] not in [run.info.run_id for run in all_runs()]
+
+
+def test_a_registry_in_which_another_machine_writes_at_the_moment_is_asked_again(monkeypatch):
+    create, answers = MlflowClient.create_model_version, [INTERNAL_ERROR, RESOURCE_ALREADY_EXISTS]
+
+    def create_at_the_third_try(*arguments, **named):
+        if answers:
+            raise MlflowException("Model Version creation error", answers.pop())
+        return create(*arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_model_version", create_at_the_third_try)
+    monkeypatch.setattr(publishing, "_PAUSE_SECONDS", 0.0)
+    publish_all()
+    assert [run.info.run_name for run in all_runs()] == NAMES
+    assert len(store.open_client().search_model_versions("name = 'test'")) == 2
+
+
+def test_a_registry_that_never_takes_a_model_is_one_line(monkeypatch):
+    def refuse(*arguments, **named):
+        raise MlflowException("no space left", INTERNAL_ERROR)
+
+    monkeypatch.setattr(MlflowClient, "create_model_version", refuse)
+    monkeypatch.setattr(publishing, "_PAUSE_SECONDS", 0.0)
+    with pytest.raises(ConnectionError, match="no space left"):
+        publish_all()
 
 
 def test_two_machines_that_fill_a_run_log_the_same_points():

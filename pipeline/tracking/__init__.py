@@ -1,6 +1,6 @@
 """MLflow, a window on the pipeline and never a source: nothing here can change a number.
 
-This is the only code that imports MLflow and the only code that is no dep in dvc.yaml. Telemetry is
+This is the only code that imports MLflow, and no dep of any stage in dvc.yaml. Telemetry is
 switched off here, before any module of this package can import MLflow, which reads it then.
 """
 

@@ -31,11 +31,16 @@ def best(rows: Sequence[Run], data: File) -> list[Run]:
 
 
 def facts(row: Run) -> dict[str, str]:
-    """What a served model is, by name; its identity is of the checkpoint and the strategy."""
+    """What a served model is, by name.
+
+    Its identity is of the checkpoint, the strategy and the scores: other scores were made by other
+    code, of which a model has its own copy.
+    """
     md5 = row.files["checkpoint"].md5
+    md5s = {"checkpoint": md5, "scores": row.files["scores"].md5}
     strategy = identity.flatten({"inference": row.inference})
     return {
-        identity.TAG: identity.identity("served", "", strategy, {"checkpoint": md5}),
+        identity.TAG: identity.identity("served", "", strategy, md5s),
         "model": trained(row).key,
         "row": row.key,
         "data": row.files["data"].path,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mlflow import MlflowClient, entities
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_CONFLICT
 
 from pipeline.tracking import (
     filling,
@@ -25,6 +26,7 @@ _CONFLICTS = {
     "BAD_REQUEST",
     "INVALID_PARAMETER_VALUE",
     "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_CONFLICT",
     "RESOURCE_DOES_NOT_EXIST",
 }
 _TRIES = 5
@@ -69,7 +71,14 @@ def _publish(
         filling.fill(client, there, run, origin, links)
         run_ids[run.name] = there.info.run_id
         links[run.name] = views.run_address(experiment_id, there.info.run_id)
-    registry.publish(client, experiment_id, experiment, runs, run_ids)
+    try:
+        registry.publish(client, experiment_id, experiment, runs, run_ids)
+    except MlflowException as error:
+        # A registry answers 500 to one of two that write the same at once; a store that answers so
+        # to everything has done it before.
+        if error.error_code != "INTERNAL_ERROR":
+            raise
+        raise MlflowException(error.message, RESOURCE_CONFLICT) from error
 
 
 def _created(

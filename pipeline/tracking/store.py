@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import sqlalchemy
 from boto3.exceptions import Boto3Error  # type: ignore[import-untyped]
 from botocore.exceptions import (  # type: ignore[import-untyped]
     BotoCoreError,
@@ -21,6 +22,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES, SQLITE
 from sqlalchemy.exc import SQLAlchemyError
 
 # MLflow's own are 7 retries of 120 s. A user's setting wins.
@@ -109,6 +111,7 @@ def open_client() -> MlflowClient:
     with locked("create"):
         if uri() == _sqlite(_database()) and not _database().exists():
             _create_database()
+        _require_database()
         return MlflowClient(uri())
 
 
@@ -154,6 +157,14 @@ def log_metrics(client: MlflowClient, run_id: str, points: list[Metric]) -> None
     while points:
         client.log_batch(run_id, points[:_MAX_METRICS])
         del points[:_MAX_METRICS]
+
+
+def _require_database() -> None:
+    """Connects once to a database server; one that refuses MLflow would ask for 100 seconds."""
+    if re.split("[+:]", uri())[0] in {*DATABASE_ENGINES} - {SQLITE}:
+        engine = sqlalchemy.create_engine(uri())
+        engine.connect().close()
+        engine.dispose()
 
 
 def _create_database() -> None:
