@@ -1,7 +1,7 @@
 """Running a stage's `main` from the command line.
 
-What a user can cause (a bad file, a typo in params.yaml, a full disk) ends in one line on stderr
-and exit status 1. Anything else is our mistake and keeps its traceback.
+What a user can cause (a bad file, a typo in params.yaml, a full disk, a batch that does not fit)
+ends in one line on stderr and exit status 1. Anything else is our mistake and keeps its traceback.
 """
 
 import argparse
@@ -12,6 +12,11 @@ from collections.abc import Callable
 
 # Set to any value to see the traceback behind a one-line error.
 TRACEBACK_VARIABLE = "DEEPLAB_TRACEBACK"
+
+_SAVING = (
+    "less is needed with a smaller inference.batch_size; in training with more accumulation_steps "
+    "or precision: bfloat16; for pictures of your own with a smaller MAX_SIDE"
+)
 
 
 def run(main: Callable[..., None]) -> None:
@@ -26,6 +31,17 @@ def run(main: Callable[..., None]) -> None:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
         sys.exit(f"error: {_describe(error)}")
+    except (RuntimeError, MemoryError) as error:
+        if os.environ.get(TRACEBACK_VARIABLE) or not _is_out_of_memory(error):
+            raise
+        line = " ".join(str(error).split(".")[0].split())
+        sys.exit(f"error: out of memory ({line}): {_SAVING}")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether it is Python's, torch's of a GPU, or torch's of a CPU, which has no type."""
+    names = {type_.__name__ for type_ in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "allocate memory" in str(error)
 
 
 def _describe(error: Exception) -> str:
