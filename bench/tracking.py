@@ -3,39 +3,45 @@
 First the client's time per 1000 iterations of five metrics each: seconds that the training's thread
 spends in calls and at the end, and seconds of processor in the threads and the process beside it.
 Iterations come at a steady pace, as those of a training do. Then the time of an iteration that
-computes, beside a store that is well, slow, broken or away: the median over a training's second
-half, for the process beside it takes some seconds of processor to start, once.
+computes, beside a store that is well, slow, broken or away. A training is shown and not shown in
+turns of some seconds: while it is not, it logs nothing and the process beside it is stopped. The
+start of that process, which takes some seconds of processor once, is in the client's time alone.
 """
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import resource
+import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import mlflow
+import psutil  # type: ignore[import-untyped]
 import torch
 import yaml
 from torch import nn
+from tqdm import tqdm
 
-from bench import apart, servers, timing
-from bench.apart import Make
+from bench import servers, timing
 from bench.command import count, run
 from bench.timing import Contender, Goal, Times
 from pipeline.tracking import live, store
 
 _OURS = "ours: live_run"
 _CALLS, _THREADS = "mlflow.log_metrics", "mlflow.log_metrics, asynchronous"
-_UNSEEN = "not shown"
+_SHOWN, _HIDDEN = "shown", "not shown"
 
 _METRICS = ("train/loss", "train/learning_rate", "train/ohem", "train/norm", "train/seconds")
 _MODEL = "v3plus"
 _SLOW_SECONDS = 3.0  # per call of the slow store
+_START_SECONDS = 10.0  # until the process beside a training has started, and more
 
 
 def main() -> int:
@@ -50,14 +56,13 @@ def main() -> int:
         clients = timing.interleave(costs.contenders(), options.repetitions)
         print(costs.describe())
         print(timing.table(["client", "s per 1000 iterations", "times ours"], _rows(clients)))
-        stores = {_UNSEEN: None} | stack.enter_context(_stores(port))
-        makes: dict[str, Make] = {
-            name: partial(_training, folder / str(k), store_address, options.steps)
-            for k, (name, store_address) in enumerate(stores.items())
+        stores = stack.enter_context(_stores(port))
+        trainings = {
+            name: _in_a_process(_training, folder / str(k), address, options)
+            for k, (name, address) in enumerate(tqdm(stores.items(), desc="stores", leave=False))
         }
-        trainings, _ = apart.measure(makes, options.repetitions, device="cpu")
-    print(f"\nAn iteration that computes, {options.steps} in a training, its second half:\n")
-    print(timing.table(["store", "ms per iteration", "times not shown"], _iterations(trainings)))
+    print(f"\nAn iteration that computes, in {options.pairs} pairs of {options.seconds} s:\n")
+    print(timing.table(["store", "ms shown", "ms not shown", "ratio"], _iterations(trainings)))
     print()
     return timing.conclude(_goals(clients, trainings), judged=not options.quick)
 
@@ -67,13 +72,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--iterations", type=count, default=30_000, help="shown by ours, a turn")
     parser.add_argument("--peer-iterations", type=count, default=3_000, help="shown by a peer")
     parser.add_argument("--pace", type=count, default=250, help="iterations per second")
-    parser.add_argument("--steps", type=count, default=1500, help="that compute, in a training")
-    parser.add_argument("--repetitions", type=count, default=5)
+    parser.add_argument("--repetitions", type=count, default=3, help="turns of each client")
+    parser.add_argument("--pairs", type=count, default=16, help="of turns shown and not shown")
+    parser.add_argument("--seconds", type=count, default=5, help="of each of these turns")
     parser.add_argument("--quick", action="store_true", help="a few iterations, not judged")
     options = parser.parse_args()
     if options.quick:
         options.iterations, options.peer_iterations = 50, 20
-        options.steps, options.repetitions = 5, 1
+        options.repetitions, options.pairs, options.seconds = 1, 1, 1
     return options
 
 
@@ -208,7 +214,7 @@ def _rows(times: Times) -> list[list[str]]:
 
 @contextlib.contextmanager
 def _stores(port: int) -> Iterator[dict[str, str | None]]:
-    """Addresses of stores in all states, by what they are."""
+    """Addresses of stores in all states, by what they are; none shows how equals differ."""
 
     def slow(handler: servers.Handler) -> None:
         time.sleep(_SLOW_SECONDS)
@@ -219,6 +225,7 @@ def _stores(port: int) -> Iterator[dict[str, str | None]]:
 
     with servers.proxy(port, slow) as slow_address, servers.proxy(port, broken) as broken_address:
         yield {
+            "none": None,
             "well": f"http://127.0.0.1:{port}",
             f"{_SLOW_SECONDS:g} s per call": slow_address,
             "answers 500": broken_address,
@@ -226,28 +233,60 @@ def _stores(port: int) -> Iterator[dict[str, str | None]]:
         }
 
 
-def _training(folder: Path, address: str | None, steps: int) -> Callable[[], float]:
-    """Each call is a training; returns the median of the second half's seconds per iteration."""
+def _in_a_process(work: Callable[..., Times], *arguments: object) -> Times:
+    """Apart from the servers' threads, which would take turns with the training's."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as process:
+        return process.submit(work, *arguments).result()
+
+
+def _training(folder: Path, address: str | None, options: argparse.Namespace) -> Times:
+    """Trains in pairs of turns, shown and not; returns the mean seconds per iteration of each."""
     project = _Project(folder)
-    if address:
-        os.environ["MLFLOW_TRACKING_URI"] = address
+    os.environ["MLFLOW_TRACKING_URI"] = address or ""
+    shown = project.shown() if address else contextlib.nullcontext(live.show_nothing)
+    times: Times = {_SHOWN: [], _HIDDEN: []}
+    iterate = _iterate()
+    with _without_messages(), shown as log:
+        iteration = iterate(0, _START_SECONDS if address else options.seconds, log)[0]
+        for pair in range(options.pairs):
+            for name in (_SHOWN, _HIDDEN)[:: -1 if pair % 2 else 1]:
+                with _others_stopped() if name == _HIDDEN else contextlib.nullcontext():
+                    function = live.show_nothing if name == _HIDDEN else log
+                    iteration, seconds = iterate(iteration, options.seconds, function)
+                times[name].append(seconds)
+    return times
+
+
+def _iterate() -> Callable[[int, float, live.Log], tuple[int, float]]:
+    """A small training that can go on; from an iteration, for so many seconds, shown by a log."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(16, 64, 3), nn.ReLU(), nn.Conv2d(64, 16, 3))
-    images = torch.randn(4, 16, 65, 65)
+    images = torch.randn(8, 16, 129, 129)
 
-    def turn() -> float:
-        seconds = []
-        shown = project.shown() if address else contextlib.nullcontext(live.show_nothing)
-        with _without_messages(), shown as log:
-            for iteration in range(steps):
-                start = time.perf_counter()
-                loss = network(images).square().mean()
-                loss.backward()
-                log(iteration, dict.fromkeys(_METRICS, float(loss)))
-                seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds[steps // 2 :])
+    def go_on(first: int, seconds: float, log: live.Log) -> tuple[int, float]:
+        start, iteration = time.perf_counter(), first
+        while iteration == first or time.perf_counter() - start < seconds:
+            loss = network(images).square().mean()
+            loss.backward()
+            log(iteration, dict.fromkeys(_METRICS, float(loss)))
+            iteration += 1
+        return iteration, (time.perf_counter() - start) / (iteration - first)
 
-    return turn
+    return go_on
+
+
+@contextlib.contextmanager
+def _others_stopped() -> Iterator[None]:
+    """Stops the processes that this one has started, and lets them go on."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        child.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for child in children:
+            child.send_signal(signal.SIGCONT)
 
 
 @contextlib.contextmanager
@@ -263,24 +302,28 @@ def _without_messages() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _iterations(times: Times) -> list[list[str]]:
+def _iterations(trainings: Mapping[str, Times]) -> list[list[str]]:
     return [
-        [name, timing.milliseconds(seconds), str(timing.ratio(times, _UNSEEN, name))]
-        for name, seconds in times.items()
+        [
+            name,
+            timing.milliseconds(times[_SHOWN]),
+            timing.milliseconds(times[_HIDDEN]),
+            str(timing.ratio(times, _HIDDEN, _SHOWN)),
+        ]
+        for name, times in trainings.items()
     ]
 
 
 # ---- what came out
 
 
-def _goals(clients: Times, trainings: Times) -> list[Goal]:
+def _goals(clients: Times, trainings: Mapping[str, Times]) -> list[Goal]:
     ours = statistics.median(clients[_OURS])
     goals = [Goal("client time per 1000 iterations", ours, 1.0, at_most=True, unit=" s")]
     return goals + [
         Goal(f"an iteration, store: {name}", ratio.of_medians, 1.02, at_most=True)
-        for name in trainings
-        if name != _UNSEEN
-        for ratio in [timing.ratio(trainings, _UNSEEN, name)]
+        for name, times in trainings.items()
+        for ratio in [timing.ratio(times, _HIDDEN, _SHOWN)]
     ]
 
 
