@@ -62,11 +62,6 @@ def colourise(label: LabelMap, classes: Classes) -> NDArray[np.uint8]:
     return np.frombuffer(_palette(classes), np.uint8).reshape(256, 3)[label]
 
 
-def illegal_values(label: LabelMap, classes: Classes) -> list[int]:
-    """Values that are neither a class nor void, ascending."""
-    return illegal_counts(np.bincount(label.ravel(), minlength=256), classes)
-
-
 def illegal_counts(counts: NDArray[np.int64], classes: Classes) -> list[int]:
     """Values that are neither a class nor void, ascending, given (256,) counts of all values."""
     values = np.flatnonzero(counts)

@@ -1,4 +1,4 @@
-"""Packs Cityscapes with its fine labels into three splits: train, val and test (Sec. 4.4)."""
+"""Packs Cityscapes with its fine labels into three splits: train, val and test (Sec. 4.5)."""
 
 from pathlib import Path
 

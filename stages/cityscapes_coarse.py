@@ -1,4 +1,4 @@
-"""Packs Cityscapes' extra images with coarse labels, for the test server's model (Sec. 4.4)."""
+"""Packs Cityscapes' extra images with coarse labels, for the test server's model (Sec. 4.5)."""
 
 from pathlib import Path
 

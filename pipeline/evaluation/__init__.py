@@ -1,1 +1,1 @@
-"""Scores of label maps: confusion matrix, mIoU, trimap. NumPy and OpenCV only."""
+"""Scores of label maps: confusion matrix, mIoU, trimap. Neither torch nor the networks."""

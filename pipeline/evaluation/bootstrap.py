@@ -47,11 +47,6 @@ class Difference:
     low: float
     high: float
 
-    @property
-    def is_significant(self) -> bool:
-        """Whether all of the interval lies on one side of zero."""
-        return self.low > 0 or self.high < 0
-
 
 def intervals(tally: Tally, *, resamples: int, seed: int) -> list[Interval]:
     """95 % intervals of mIoU in the trimaps 1..D and, last, over all scored pixels.
@@ -69,22 +64,6 @@ def intervals(tally: Tally, *, resamples: int, seed: int) -> list[Interval]:
     return [Interval(low, high) for low, high in _bounds(drawn)]
 
 
-def differences(tally: Tally, other: Tally, *, resamples: int, seed: int) -> list[Difference]:
-    """Compares two rows in the trimaps 1..D and, last, over all scored pixels: tally minus other.
-
-    Args:
-        tally: the counts of one row.
-        other: those of another, of the same images.
-        resamples: number of draws; each is evaluated for both.
-        seed: of the draws.
-
-    Raises:
-        ValueError: not the same images, labels or trimaps.
-    """
-    ((_, _, found),) = paired({"": tally, " ": other}, resamples=resamples, seed=seed)
-    return found
-
-
 def paired(
     tallies: Mapping[str, Tally], *, resamples: int, seed: int
 ) -> Iterator[tuple[str, str, list[Difference]]]:
@@ -96,7 +75,8 @@ def paired(
         seed: of the draws.
 
     Yields:
-        Every pair once, in the order of the rows; D + 1 differences, see `differences`.
+        Every pair once, in the order of the rows; D + 1 differences, in the trimaps 1..D and, last,
+        over all scored pixels.
 
     Raises:
         ValueError: not the same images, labels or trimaps.

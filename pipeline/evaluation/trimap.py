@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.config import Band
-from pipeline.evaluation.confusion import Counts, check_shapes, check_values, joint_histogram
+from pipeline.evaluation.confusion import (
+    Counts,
+    check_shapes,
+    check_values,
+    confusion_matrix,
+    joint_histogram,
+)
 from pipeline.label_map import LabelMap
 
 
@@ -47,8 +53,14 @@ def counts_by_trimap(
     """
     check_shapes(label, prediction)
     scored = label != ignore_index
-    narrowest = _narrowest_trimap(scored, band, max_trimap_width)
     sizes = (max_trimap_width + 1, num_classes, num_classes)
+    if scored.all():
+        counts = np.zeros(sizes, np.int64)
+        counts[-1] = confusion_matrix(
+            label, prediction, num_classes=num_classes, ignore_index=ignore_index
+        )
+        return counts
+    narrowest = _narrowest_trimap(scored, band, max_trimap_width)
     counts = joint_histogram((narrowest, label, prediction), sizes)
     if counts.sum() < np.count_nonzero(scored) or prediction.max() >= num_classes:
         check_values(label, prediction, num_classes=num_classes, ignore_index=ignore_index)
