@@ -10,7 +10,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline import params
+from pipeline import params, sources
+from pipeline.classes import Classes
 from pipeline.evaluation.config import Evaluation
 from pipeline.importing.config import Import
 from pipeline.inference.config import Inference
@@ -152,6 +153,7 @@ def _mistakes(experiment: Experiment) -> list[str]:
         ),
         *_start_mistakes(experiment),
         *_data_mistakes(experiment),
+        *_class_mistakes(experiment),
         *(m for custom in experiment.custom.values() for m in _custom_mistakes(custom, experiment)),
     ]
 
@@ -308,6 +310,30 @@ def _data_mistakes(experiment: Experiment) -> list[str]:
     ]
 
 
+def _class_mistakes(experiment: Experiment) -> list[str]:
+    """A network is watched, scored and asked on data of the classes that it was trained on."""
+    trained_on = {key: model.data for key, model in experiment.models.items()}
+    asked = [
+        (f"models.{key}.validation.data", model.validation.data, key)
+        for key, model in experiment.models.items()
+    ]
+    for section, entries in (("rows", experiment.rows), ("submissions", experiment.submissions)):
+        asked += [(f"{section}.{key}.data", one.data, one.model) for key, one in entries.items()]
+    known = _labelled_splits(experiment) | _hidden_splits(experiment)
+    return [
+        f"{place}: {data} has other classes than {trained_on[model]}, which models.{model} is "
+        "trained on"
+        for place, data, model in asked
+        if model in trained_on
+        and {data, trained_on[model]} <= known
+        and _classes(experiment, data) != _classes(experiment, trained_on[model])
+    ]
+
+
+def _classes(experiment: Experiment, data: str) -> Classes:
+    return sources.classes_of(data, experiment.custom, data)
+
+
 def _labelled_splits(experiment: Experiment) -> set[str]:
     known = {f"data/coco/{key}.arrow" for key in experiment.coco}
     if experiment.voc:
@@ -334,15 +360,24 @@ def _hidden_splits(experiment: Experiment) -> set[str]:
 
 
 def _custom_mistakes(custom: Custom, experiment: Experiment) -> list[str]:
-    """Images of the largest size that is allowed must fit into the rows that predict them."""
-    return [
-        f"rows.{key}.inference.{side}: {size} is less than the {largest} that max_{side} of custom "
-        f"allows images to have"
+    """Images of the largest size that is allowed must fit into all that predicts them."""
+    nominal: list[tuple[str, Validation | Inference]] = [
+        (f"models.{key}.validation", model.validation)
+        for key, model in experiment.models.items()
+        if model.validation.data in _CUSTOM_SPLITS and model.validation.every_iterations
+    ]
+    nominal += [
+        (f"rows.{key}.inference", row.inference)
         for key, row in experiment.rows.items()
         if row.data in _CUSTOM_SPLITS
+    ]
+    return [
+        f"{place}.{side}: {size} is less than the {largest} that max_{side} of custom allows "
+        "images to have"
+        for place, section in nominal
         for side, size, largest in (
-            ("height", row.inference.height, custom.max_height),
-            ("width", row.inference.width, custom.max_width),
+            ("height", section.height, custom.max_height),
+            ("width", section.width, custom.max_width),
         )
         if size < largest
     ]

@@ -185,7 +185,7 @@ def test_inference_leaves_pixels_as_they_are(split):
 def test_an_image_larger_than_the_nominal_size_is_named(split, height, width):
     message = (
         "synthetic: image_3: image of 50x61 pixels is larger than the nominal size "
-        f"{height}x{width} of inference"
+        f"{height}x{width}: raise height and width of"
     )
     with pytest.raises(ValueError, match=message):
         list(

@@ -339,6 +339,17 @@ def test_a_label_map_drawn_on_the_other_orientation_is_told_from_another_size(da
     ]
 
 
+def test_damaged_exif_hides_no_mistake(data, monkeypatch):
+    def damaged(content):
+        raise ValueError("has damaged EXIF")
+
+    monkeypatch.setattr(custom_pixels, "is_on_its_side", damaged)
+    data.section["orientation"] = "stored"
+    data.add("masks/c.png", encoded(np.zeros((3, 2), np.uint8)))
+    data.add("images/c.jpg", picture())
+    assert data.mistakes() == ["masks/c.png: is 3x2 pixels (height x width), its image 2x3"]
+
+
 # Mistakes
 
 
@@ -366,7 +377,7 @@ def test_a_label_map_drawn_on_the_other_orientation_is_told_from_another_size(da
             "images/a.jpg",
             picture(66, 3),
             "images/a.jpg: is 66x3 pixels (height x width), more than max_height x max_width, 65x65"
-            "; shrink it with its label map, or raise these and inference.height and width of the",
+            "; shrink it with its label map, or raise these, and height and width of the rows'",
         ),
         ("images/a.png", picture(), "images/a.png: images/a.jpg has the same name up to its suffi"),
         ("images/d.tif", b"?", "images/d.tif: not .jpeg or .jpg or .png; convert it, or take it"),

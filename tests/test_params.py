@@ -167,13 +167,34 @@ CUSTOM = {
 def with_custom(*keys):
     document = changed("custom", value=dict.fromkeys(keys, CUSTOM))
     document["rows"]["v3_os16"]["data"] = "data/custom/val.arrow"
+    document["models"]["v3"]["data"] = "data/custom/train.arrow"
+    document["models"]["v3"]["validation"]["data"] = "data/custom/val.arrow"
     return document
 
 
-def test_rows_must_take_the_largest_image_that_custom_allows(path):
-    assert mistakes(path, with_custom("mine")) == [
-        "rows.v3_os16.inference.height: 257 is less than the 300 that max_height of custom allows "
-        "images to have"
+def test_rows_and_validations_must_take_the_largest_image_that_custom_allows(path):
+    document = with_custom("mine")
+    validation = document["models"]["v3"]["validation"]
+    validation |= {"every_iterations": 10, "height": 257, "width": 193}
+    is_less = "is less than the {} that max_{} of custom allows images to have"
+    assert mistakes(path, document) == [
+        f"models.v3.validation.height: 257 {is_less.format(300, 'height')}",
+        f"models.v3.validation.width: 193 {is_less.format(200, 'width')}",
+        f"rows.v3_os16.inference.height: 257 {is_less.format(300, 'height')}",
+    ]
+    validation["every_iterations"] = 0  # no image is looked at
+    (mistake,) = mistakes(path, document)
+    assert mistake.startswith("rows.v3_os16.inference.height: ")
+
+
+def test_a_network_is_asked_about_data_of_its_own_classes(path):
+    document = with_custom("mine")
+    document["custom"]["mine"] |= {"max_height": 257, "max_width": 257}
+    document["models"]["v3"]["data"] = "data/voc/train.arrow"
+    told = "data/custom/val.arrow has other classes than data/voc/train.arrow, which models.v3 is"
+    assert mistakes(path, document) == [
+        f"models.v3.validation.data: {told} trained on",
+        f"rows.v3_os16.data: {told} trained on",
     ]
 
 
@@ -184,8 +205,12 @@ def test_two_custom_data_sets_are_one_too_many(path):
 
 
 def test_splits_of_custom_are_unknown_without_it(path):
-    (mistake,) = mistakes(path, with_custom())
-    assert mistake.startswith("rows.v3_os16.data: 'data/custom/val.arrow' is not one of data/voc/")
+    found = mistakes(path, with_custom())
+    places = ["models.v3.data", "models.v3.validation.data", "rows.v3_os16.data"]
+    assert [mistake.split(":")[0] for mistake in found] == places
+    assert found[-1].startswith(
+        "rows.v3_os16.data: 'data/custom/val.arrow' is not one of data/voc/"
+    )
 
 
 def test_a_number_that_yaml_reads_as_text_is_an_error(path):
@@ -318,6 +343,8 @@ def test_a_model_may_be_trained_on_any_source_that_is_listed(path, section, entr
     document = changed("models", "v3", "data", value=data)
     (mistake,) = mistakes(path, document)
     assert mistake.startswith(f"models.v3.data: {data!r} is not one of ")
+    document["models"]["v3"]["validation"]["data"] = data
+    document["rows"]["v3_os16"]["data"] = data
     document[section] = entry
     path.write_text(yaml.safe_dump(document))
     assert experiment.load(path).models["v3"].data == data

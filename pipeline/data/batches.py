@@ -140,8 +140,8 @@ def inference_batches(
         if sample.height > height or sample.width > width:
             raise ValueError(
                 f"{sample.source}: {sample.image_id}: image of {sample.height}x{sample.width} "
-                f"pixels is larger than the nominal size {height}x{width} of inference: raise the "
-                f"row's inference.height and inference.width"
+                f"pixels is larger than the nominal size {height}x{width}: raise height and width "
+                f"of the row's inference, or of the model's validation"
             )
         padded = np.zeros((height, width, 3), np.uint8)
         padded[: sample.height, : sample.width] = images.decode_image(sample)

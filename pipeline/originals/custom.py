@@ -129,7 +129,11 @@ def _told(mistakes: list[str], file: Path, read: Callable[[bytes], T]) -> T | No
 
 def _unequal(custom: Custom, pair: Pair, label: LabelMap, size: tuple[int, int]) -> str:
     sizes = "is {}x{} pixels (height x width), its image {}x{}".format(*label.shape, *size)
-    if label.shape != size[::-1] or not custom_pixels.is_on_its_side(pair.image.read_bytes()):
+    try:
+        is_turned = custom_pixels.is_on_its_side(pair.image.read_bytes())
+    except ValueError:  # damaged EXIF, which is no matter where it is not used
+        is_turned = False
+    if label.shape != size[::-1] or not is_turned:
         return sizes
     other = "stored" if custom.orientation == "displayed" else "displayed"
     return (

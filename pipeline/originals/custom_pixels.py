@@ -73,7 +73,7 @@ def image_size(custom: Custom, content: bytes) -> tuple[int, int]:
             raise ValueError(
                 f"is {height}x{width} pixels (height x width), more than max_height x max_width, "
                 f"{custom.max_height}x{custom.max_width}; shrink it with its label map, or raise "
-                f"these and inference.height and width of the rows"
+                f"these, and height and width of the rows' inference and the models' validation"
             )
         _loaded(image)
     return height, width
