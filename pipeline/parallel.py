@@ -24,6 +24,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def num_cores() -> int:
+    """Cores that this process may use; of the machine, where the system does not say which."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], num_ahead: int
 ) -> Iterator[Result]:
@@ -37,7 +44,7 @@ def map_ahead(
     threads = [
         # Daemons: one that hangs in a read must not keep the program from ending.
         threading.Thread(target=_work, args=(function, tasks), daemon=True)
-        for _ in range(min(len(os.sched_getaffinity(0)), _MAX_THREADS))
+        for _ in range(min(num_cores(), _MAX_THREADS))
     ]
     for thread in threads:
         thread.start()

@@ -19,6 +19,7 @@ from pipeline.params import Config
 
 _PACKAGE = Path(__file__).resolve().parent
 _DESCRIPTION = "determined_by.json"
+_DIGITS = 12
 
 
 def determinants(
@@ -53,7 +54,7 @@ def opened(
     Raises:
         ValueError: another process has it.
     """
-    folder = root() / f"{key}-{_digest(json.dumps(dict(determined_by), sort_keys=True))[:12]}"
+    folder = root() / f"{key}-{_digest(json.dumps(dict(determined_by), sort_keys=True))[:_DIGITS]}"
     if not folder.exists():
         for line in _others(key, determined_by):
             say(line)
@@ -80,7 +81,8 @@ def root() -> Path:
 
 
 def _others(key: str, determined_by: Mapping[str, str]) -> Iterator[str]:
-    for description in sorted(root().glob(f"{key}-*/{_DESCRIPTION}")):
+    # Not `*`, which would take the work of model-large for that of model.
+    for description in sorted(root().glob(f"{key}-{'[0-9a-f]' * _DIGITS}/{_DESCRIPTION}")):
         theirs = json.loads(description.read_text(encoding="utf-8"))
         names = [name for name, value in determined_by.items() if theirs.get(name) != value]
         yield (

@@ -44,14 +44,14 @@ def main(
     pace_file: Path,
 ) -> None:
     """Reads two splits and one file of weights, writes a checkpoint, its history and its pace."""
-    if launch.is_wanted():
-        launch.run("stages.train", sys.argv[1:])
-        return
     network = params.load(params_file, f"models.{key}.network", Network)
     training = params.load(params_file, f"models.{key}.training", Training)
     watching = params.load(params_file, f"models.{key}.validation", Validation)
     if mistakes := size_mistakes(network, training, watching):
         raise ValueError("\n".join(f"{params_file}: models.{key}.{m}" for m in mistakes))
+    if (processes := launch.num_processes(network, training)) > 1:
+        launch.run("stages.train", sys.argv[1:], processes)
+        return
     split, watched = Split(data), Split(validation_data)
     watched.classes.require_equal(split.classes, str(validation_data), str(data))
     model = deeplab.build(
@@ -114,9 +114,7 @@ def main(
         progress.finish(model)
         if us.is_leader:
             checkpoints.save(checkpoint, model, network, split.classes)
-            summary = pace.summarise(
-                training, seconds=keeper.seconds, device=us.device, num_devices=us.size
-            )
+            summary = pace.summarise(training, keeper.seconds, keeper.computed_on)
             files.write_json(pace_file, summary)
             keeper.hand_over(history)
 

@@ -1,10 +1,12 @@
 """A training that is killed, starved of disk or told to end goes on to the same bytes."""
 
+import dataclasses
 import functools
 import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +25,7 @@ from pipeline.training.states import State
 from stages import train
 
 NUM_ITERATIONS = 8
+MACHINE = {"device": "a GPU", "num_devices": 16, "torch": "2.11.0"}
 # Forked from a process that has imported everything, so that each of many trainings starts at once.
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["stages.train"])
@@ -201,6 +204,17 @@ def test_the_pace_is_that_of_all_iterations_whoever_made_them(project):
     assert pace(project) == found
 
 
+def test_who_takes_over_a_finished_training_says_on_what_it_was_computed(project):
+    finish(project)
+    (folder,) = project.glob("scratch/a-*")
+    last = states.latest(folder, print)
+    for path in saved(project):
+        path.unlink()
+    states.save(folder, dataclasses.replace(last, computed_on=MACHINE))
+    finish(project)
+    assert {name: pace(project)[name] for name in MACHINE} == MACHINE
+
+
 def change_params(folder, change):
     document = yaml.safe_load((folder / "params.yaml").read_text())
     change(document["models"]["a"])
@@ -324,7 +338,7 @@ def test_a_full_disk_ends_the_training_and_leaves_the_state_before(
 
 def test_the_last_two_states_are_kept(tmp_path):
     for iteration in (1, 2, 3):
-        states.save(tmp_path, State(iteration, 0, 0.0, {}))
+        states.save(tmp_path, State(iteration, 0, 0.0, MACHINE, {}))
     assert [path.name[:15] for path in sorted(tmp_path.iterdir())] == [
         "state-000000002",
         "state-000000003",
@@ -349,6 +363,17 @@ def test_work_is_determined_by_its_params_its_files_and_its_code(project):
         before, scratch.determinants(sections, other, ("data", "model", "training"))
     ) == ["start"]
     assert _changed(before, scratch.determinants(sections, read, ("data", "model"))) == ["code"]
+
+
+def test_other_work_of_a_key_is_told_but_not_that_of_a_longer_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    said = []
+    for key, rate in (("a", "1"), ("a-large", "1"), ("a", "2")):
+        with scratch.opened(key, {"training": rate}, said.append):
+            pass
+    (line,) = said
+    assert re.match(r"starting anew: .*/scratch/a-[0-9a-f]{12} is of another training, and", line)
 
 
 def _changed(before, after):

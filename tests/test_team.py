@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from pipeline.originals import random_weights
+from pipeline.training import launch
 from pipeline.training.config import part_mistake
 from pipeline.training.team import Team, joined
 
@@ -92,10 +93,9 @@ def test_a_killed_process_ends_the_others_and_the_training_goes_on(tmp_path):
 
 # Stands in for a machine of two GPUs; the processes themselves find none, and use the CPU.
 TWO_GPUS = """
-import sys, torch
+import sys
 from pipeline.training import launch
-torch.cuda.device_count = lambda: 2
-launch.run("stages.train", sys.argv[1:])
+launch.run("stages.train", sys.argv[1:], 2)
 """
 
 
@@ -125,6 +125,29 @@ def test_a_machine_of_several_gpus_is_used_whole_and_a_signal_ends_all_in_order(
     assert launched(folder).wait(180) == 0
     assert [r["iteration"] for r in history(folder) if "loss" in r] == list(range(30))
     assert not (folder / "panels").exists()
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "batch_size", "expected"),
+    [(0, 8, 1), (1, 8, 1), (2, 8, 2), (3, 8, 2), (8, 8, 4), (7, 16, 4), (8, 16, 8), (16, 16, 8)],
+)
+def test_as_many_gpus_are_used_as_the_batch_can_be_split_over(
+    num_gpus, batch_size, expected, monkeypatch, capsys
+):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+    training = synthetic.training(batch_size=batch_size, batch_norm="trained")
+    assert launch.num_processes(synthetic.network(), training) == expected
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"training on {expected} of {num_gpus} GPUs: batch_size: {batch_size} "
+    ) == (expected < num_gpus)
+
+
+def test_one_of_many_processes_starts_no_others(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    assert launch.num_processes(synthetic.network(), synthetic.training(batch_size=16)) == 1
 
 
 def test_without_a_launcher_a_process_is_alone(monkeypatch):

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from pipeline import files
-from pipeline.training import states
+from pipeline.training import pace, states
 from pipeline.training.states import State
 from pipeline.training.team import Team
 
@@ -31,6 +31,7 @@ class Keeper:
 
     Attributes:
         seconds: that the training took up to its last state, over all interruptions.
+        computed_on: what that state was computed on, here or before an interruption.
     """
 
     def __init__(self, team: Team, folder: Path | None, say: Callable[[str], None]) -> None:
@@ -42,6 +43,7 @@ class Keeper:
         self._saved_at = self._resumed_at = time.monotonic()
         self._seconds_before = 0.0
         self.seconds = 0.0
+        self.computed_on = self._here = pace.machine(team.device, team.size)
 
     def restore(self, model: nn.Module, optimiser: torch.optim.SGD) -> int:
         """Gives back the latest state, in every process; returns the iteration to go on with."""
@@ -55,6 +57,7 @@ class Keeper:
             states.restore(state.tensors, model, optimiser)
             self._say(f"going on after iteration {state.iteration} ({self._folder})")
             self.seconds = self._seconds_before = state.seconds
+            self.computed_on = state.computed_on
         first = self._team.maximum(state.iteration if state else 0)
         if first and self._team.size > 1:
             self._share(model, optimiser)
@@ -96,8 +99,10 @@ class Keeper:
         if self._folder:
             size = files.flush_to_disk(self._history)
             self.seconds = self._seconds_before + time.monotonic() - self._resumed_at
+            self.computed_on = self._here
             tensors = states.capture(model, optimiser)
-            states.save(self._folder, State(iteration, size, self.seconds, tensors))
+            state = State(iteration, size, self.seconds, self.computed_on, tensors)
+            states.save(self._folder, state)
         self._saved_at = time.monotonic()
 
     def part(self, iteration: int) -> None:

@@ -13,25 +13,39 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from pipeline.model.config import Network
+from pipeline.parallel import num_cores
+from pipeline.training.config import Training, part_mistake
 from pipeline.training.interruption import starter_watched
 
+# A request to end is looked at between iterations and after a validation; until then a process that
+# is to keep the state must not be killed.
+_SHUTDOWN_VARIABLE, _SHUTDOWN_SECONDS = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600"
 
-def is_wanted() -> bool:
-    """Whether this process should start others, and not train itself."""
-    return "RANK" not in os.environ and torch.cuda.device_count() > 1
+
+def num_processes(network: Network, training: Training) -> int:
+    """How many processes this one should start: 1 where it should train itself.
+
+    As many as there are GPUs, or the most that the batch can be split over; says so if it is less.
+    """
+    num_gpus = 1 if "RANK" in os.environ else torch.cuda.device_count()
+    mistakes = {n: part_mistake(network, training, num_devices=n) for n in range(1, num_gpus + 1)}
+    usable = max((n for n, mistake in mistakes.items() if mistake is None), default=1)
+    if usable < num_gpus:
+        print(f"training on {usable} of {num_gpus} GPUs: {mistakes[num_gpus]}", file=sys.stderr)
+    return usable
 
 
-def run(module: str, arguments: list[str]) -> None:
-    """Runs a module in a process for each GPU, and waits for them.
+def run(module: str, arguments: list[str], processes: int) -> None:
+    """Runs a module in so many processes, a GPU each, and waits for them.
 
     Raises:
         ChildProcessError: one has failed; it has said why, and the others were ended.
         SystemExit: this process was told to end, or whoever started it is gone. The others were
             told so, and have kept the training's state.
     """
-    processes = torch.cuda.device_count()
-    cores = len(os.sched_getaffinity(0))
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // processes)))
+    os.environ.setdefault(_SHUTDOWN_VARIABLE, _SHUTDOWN_SECONDS)
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

@@ -19,10 +19,11 @@ import torch
 from torch import nn
 
 from pipeline import files
+from pipeline.training.pace import Machine
 
 _NAME = re.compile(r"state-(\d{9})-([0-9a-f]{32})\.safetensors")
 _METADATA = "state"  # the file's one entry: safetensors writes several in random order
-_PLACE = ("iteration", "history_bytes", "seconds")
+_PLACE = ("iteration", "history_bytes", "seconds", "computed_on")
 _KEPT = 2
 
 
@@ -34,12 +35,14 @@ class State:
         iteration: number of updates made.
         history_bytes: length of the history of these.
         seconds: that these took.
+        computed_on: what the last of them was computed on.
         tensors: of network and optimiser, by name.
     """
 
     iteration: int
     history_bytes: int
     seconds: float
+    computed_on: Machine
     tensors: dict[str, torch.Tensor]
 
 
