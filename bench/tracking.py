@@ -70,10 +70,10 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--iterations", type=count, default=30_000, help="shown by ours, a turn")
-    parser.add_argument("--peer-iterations", type=count, default=3_000, help="shown by a peer")
+    parser.add_argument("--peer-iterations", type=count, default=1_000, help="shown by a peer")
     parser.add_argument("--pace", type=count, default=250, help="iterations per second")
     parser.add_argument("--repetitions", type=count, default=3, help="turns of each client")
-    parser.add_argument("--pairs", type=count, default=16, help="of turns shown and not shown")
+    parser.add_argument("--pairs", type=count, default=12, help="of turns shown and not shown")
     parser.add_argument("--seconds", type=count, default=5, help="of each of these turns")
     parser.add_argument("--quick", action="store_true", help="a few iterations, not judged")
     options = parser.parse_args()
