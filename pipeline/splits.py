@@ -40,7 +40,7 @@ class Sample:
         width: of image and label, pixels.
         classes: label values that occur, void left out, ascending.
         pixels_per_class: how many pixels have each of these values; the rest is void.
-        source: the archive the label is from, e.g. "voc2012" or "sbd".
+        source: an archive that it is from, e.g. "voc2012"; of "sbd" where that has the label.
     """
 
     image_id: str

@@ -10,20 +10,18 @@ from pipeline.originals import custom, custom_files
 from pipeline.originals.config import Custom
 
 
-def main(
-    source: str, params_file: Path, images: Path, labels: Path, train: Path, val: Path
-) -> None:
+def main(key: str, params_file: Path, images: Path, labels: Path, train: Path, val: Path) -> None:
     """Checks every file before it writes anything, and says what it found."""
-    config = params.load(params_file, f"custom.{source}", Custom)
+    config = params.load(params_file, f"custom.{key}", Custom)
     found = custom_files.find(config, images, labels)
     pairs = [pair for part in found.splits.values() for pair in part]
     checked = custom.check(config, found, tqdm(pairs, desc="check", unit=" images"))
     for split, out in (("train", train), ("val", val)):
-        samples = custom.samples(config, found.splits[split], checked, source)
+        samples = custom.samples(config, found.splits[split], checked, key)
         bar = tqdm(samples, desc=split, total=len(found.splits[split]), unit=" images")
         splits.write(out, bar, config.table)
     for line in custom.describe(config, found, checked):
-        print(f"{source}: {line}", file=sys.stderr)
+        print(f"{key}: {line}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,14 @@ from tqdm import tqdm
 
 from pipeline import command, files, params
 from pipeline.cost import rows
-from pipeline.cost.config import Row, Source
+from pipeline.cost.config import Described, Row
 from pipeline.originals.config import Custom
 
 
 def main(params_file: Path, out: Path) -> None:
     """Reads which rows there are and of which networks, writes one JSON of numbers by row."""
-    models = params.load(params_file, "models", dict[str, Source])
-    imports = params.load(params_file, "imports", dict[str, Source])
+    models = params.load(params_file, "models", dict[str, Described])
+    imports = params.load(params_file, "imports", dict[str, Described])
     wanted = params.load(params_file, "rows", dict[str, Row])
     custom = params.load(params_file, "custom", dict[str, Custom])
     costs = rows.costs(models, imports, wanted, custom)

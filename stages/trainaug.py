@@ -12,7 +12,7 @@ from pipeline.voc import CLASSES
 
 
 def main(
-    source: str,
+    key: str,
     params_file: Path,
     archive_file: Path,
     train: Path,
@@ -21,7 +21,7 @@ def main(
     metrics: Path,
 ) -> None:
     """Writes VOC train's samples unchanged and in order, then SBD's in its archive's order."""
-    config = params.load(params_file, f"trainaug.{source}", Trainaug)
+    config = params.load(params_file, f"trainaug.{key}", Trainaug)
     voc_train, voc_val = splits.Split(train), splits.Split(val)
     lists = sbd.read_lists(archive_file)
     sbd.check_count(config.expected_images, voc_train.image_ids, voc_val.image_ids, lists)
@@ -29,7 +29,7 @@ def main(
 
     read_labels = sbd.read_labels(archive_file, lists.root, added)
     labels = dict(tqdm(read_labels, desc="label maps", total=len(added), unit=" images"))
-    samples = chain(voc_train, sbd.samples(archive_file, lists.root, labels, source))
+    samples = chain(voc_train, sbd.samples(archive_file, lists.root, labels, key))
     bar = tqdm(samples, desc="trainaug", total=config.expected_images, unit=" images")
     splits.write(out, bar, CLASSES)
     files.write_json(metrics, {"trainaug": summary.summarise(out)})

@@ -106,7 +106,7 @@ def parameters_read(name):
             text = (
                 section.value if isinstance(section, ast.Constant) else ast.unparse(section)[2:-1]
             )
-            sections.add(text.replace("{key}", "${key}").replace("{source}", "${key}"))
+            sections.add(text.replace("{key}", "${key}"))
         elif function == "experiment.load":
             sections |= set(Experiment.model_fields)
     return sections

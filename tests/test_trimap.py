@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from pipeline.evaluation import trimap
 from pipeline.evaluation.confusion import confusion_matrix
-from pipeline.evaluation.trimap import counts_by_trimap, narrowest_trimap
+from pipeline.evaluation.trimap import _narrowest_trimap, counts_by_trimap
 
 VOID = 255
 THREE = {"num_classes": 3, "ignore_index": VOID}
@@ -56,7 +56,7 @@ def blobs(seed, height=150, width=200):
 def test_the_narrowest_trimap_is_the_chessboard_distance_to_void():
     label = np.zeros((4, 5), np.uint8)
     label[0, 0] = VOID
-    narrowest = narrowest_trimap(label, ignore_index=VOID, band="square", max_trimap_width=3)
+    narrowest = _narrowest_trimap(label != VOID, "square", 3)
     assert narrowest[1:].tolist() == [[0, 0, 1, 2, 3], [1, 1, 1, 2, 3], [2, 2, 2, 2, 3]]
 
 
@@ -92,9 +92,7 @@ def test_forty_euclidean_widths_equal_forty_dilations():
 def test_euclidean_distances_are_exact_up_to_the_widest_trimap_there_can_be():
     label = np.zeros((256, 256), np.uint8)
     label[0, 0] = VOID
-    narrowest = narrowest_trimap(
-        label, ignore_index=VOID, band="euclidean", max_trimap_width=255
-    ).astype(int)
+    narrowest = _narrowest_trimap(label != VOID, "euclidean", 255).astype(int)
     squares = np.arange(256)[:, None] ** 2 + np.arange(256) ** 2
     inside = narrowest < 255
     inside[0, 0] = False
@@ -137,9 +135,7 @@ def test_every_width_there_can_be_is_the_chessboard_distance(shape, max_trimap_w
     outlines = np.argwhere(label == VOID)
     distances = [np.maximum(abs(rows - y), abs(columns - x)) for y, x in outlines]
     expected = np.minimum(np.min(distances, axis=0) - 1, max_trimap_width)
-    narrowest = narrowest_trimap(
-        label, ignore_index=VOID, band="square", max_trimap_width=max_trimap_width
-    )
+    narrowest = _narrowest_trimap(label != VOID, "square", max_trimap_width)
     scored = label != VOID
     assert narrowest.dtype == np.uint8
     assert np.array_equal(narrowest[scored], expected[scored])
@@ -188,7 +184,7 @@ def test_an_image_of_void_alone_counts_nothing():
 def test_distances_are_exact_up_to_the_widest_trimap_there_can_be(side):
     label = np.zeros((1, side), np.uint8)
     label[0, 0] = VOID
-    narrowest = narrowest_trimap(label, ignore_index=VOID, band="square", max_trimap_width=255)
+    narrowest = _narrowest_trimap(label != VOID, "square", 255)
     assert narrowest[0, 1:256].tolist() == list(range(255))
     assert (narrowest[0, 256:] == 255).all()
 

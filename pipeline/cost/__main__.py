@@ -13,7 +13,7 @@ from tqdm import tqdm
 from pipeline import params
 from pipeline.cost import comparison, rows
 from pipeline.cost.comparison import Candidate, Comparison
-from pipeline.cost.config import Row, Source
+from pipeline.cost.config import Described, Row
 from pipeline.originals.config import Custom
 from pipeline.report import paper
 from pipeline.report.paper import Paper
@@ -40,8 +40,8 @@ def comparisons(paper_file: Path, presets: Sequence[Path]) -> list[Comparison]:
 
 def _candidates(preset: Path, published: Paper) -> Iterator[Candidate]:
     """The rows of a preset that answer a published one with Multiply-Adds."""
-    models = params.load(preset, "models", dict[str, Source])
-    imports = params.load(preset, "imports", dict[str, Source])
+    models = params.load(preset, "models", dict[str, Described])
+    imports = params.load(preset, "imports", dict[str, Described])
     wanted = params.load(preset, "rows", dict[str, Row])
     try:
         answering = {key: row for key, row in wanted.items() if _has_figure(key, row, published)}

@@ -10,7 +10,7 @@ from pipeline.model.config import Network
 from pipeline.params import Config
 
 
-class Source(Config):
+class Described(Config):
     """An entry of `models` or `imports`: what a row's network can come from.
 
     Attributes:

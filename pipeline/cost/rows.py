@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 
 from pipeline import sources
 from pipeline.cost import multiply_adds
-from pipeline.cost.config import Row, Source
+from pipeline.cost.config import Described, Row
 from pipeline.cost.multiply_adds import Cost
 from pipeline.originals.config import Custom
 
 
 def costs(
-    models: Mapping[str, Source],
-    imports: Mapping[str, Source],
+    models: Mapping[str, Described],
+    imports: Mapping[str, Described],
     rows: Mapping[str, Row],
     custom: Mapping[str, Custom],
 ) -> Iterator[tuple[str, Cost]]:

@@ -67,18 +67,6 @@ def counts_by_trimap(
     return counts
 
 
-def narrowest_trimap(
-    label: LabelMap, *, ignore_index: int, band: Band, max_trimap_width: int
-) -> LabelMap:
-    """Finds for every pixel the narrowest trimap that holds it.
-
-    Returns:
-        (H, W) uint8: trimap width - 1, or max_trimap_width where no trimap holds the pixel;
-        without meaning at void pixels.
-    """
-    return _narrowest_trimap(label != ignore_index, band, max_trimap_width)
-
-
 def _narrowest_trimap(scored: NDArray[np.bool_], band: Band, max_trimap_width: int) -> LabelMap:
     if band == "square":
         return _narrowest_square(scored, max_trimap_width)

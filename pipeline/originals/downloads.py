@@ -150,8 +150,13 @@ def hand_over(file: Path, out: Path) -> None:
         link.unlink(missing_ok=True)  # `replace` leaves it where `out` is a link to the same file
 
 
-def require_space(folder: Path, num_bytes: int) -> None:
+def require_space(folder: Path, num_bytes: int, advice: str = "") -> None:
     """Compares what is to come with what is free.
+
+    Args:
+        folder: where it goes.
+        num_bytes: of it.
+        advice: what can be done besides freeing some space.
 
     Raises:
         CacheError: it does not fit; says how much is free, and on which file system.
@@ -160,7 +165,7 @@ def require_space(folder: Path, num_bytes: int) -> None:
     if num_bytes > free:
         raise CacheError(
             f"{folder}: {num_bytes:,} bytes are to come, {free:,} are free on the file system "
-            f"mounted at {_mount(folder)}; free some, or set {VARIABLE} to a folder elsewhere"
+            f"mounted at {_mount(folder)}; free some{advice}"
         )
 
 

@@ -336,7 +336,11 @@ def _write(
     entry: Entry, here: int, size: int | None, pieces: Iterator[bytes], progress: Progress
 ) -> None:
     if size is not None:
-        downloads.require_space(entry.partial.parent, size - here)
+        downloads.require_space(
+            entry.partial.parent,
+            size - here,
+            f", or set {downloads.VARIABLE} to a folder elsewhere",
+        )
     progress.begin(here, size)
     with downloads.using(entry.partial.parent), entry.partial.open("ab") as file:
         for piece in pieces:
