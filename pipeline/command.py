@@ -34,8 +34,8 @@ def run(main: Callable[..., None]) -> None:
     except (RuntimeError, MemoryError) as error:
         if os.environ.get(TRACEBACK_VARIABLE) or not _is_out_of_memory(error):
             raise
-        line = " ".join(str(error).split(".")[0].split())
-        sys.exit(f"error: out of memory ({line}): {_SAVING}")
+        reason = str(error).splitlines()[0] if str(error) else "no more to be had"
+        sys.exit(f"error: out of memory ({reason}): {_SAVING}")
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -311,11 +311,17 @@ def _data_mistakes(experiment: Experiment) -> list[str]:
 
 
 def _class_mistakes(experiment: Experiment) -> list[str]:
-    """A network is watched, scored and asked on data of the classes that it was trained on."""
+    """What goes on from a network, watches, scores or asks it has the classes of its training."""
     trained_on = {key: model.data for key, model in experiment.models.items()}
     asked = [
         (f"models.{key}.validation.data", model.validation.data, key)
         for key, model in experiment.models.items()
+    ]
+    by_checkpoint = {f"checkpoints/{key}.safetensors": key for key in experiment.models}
+    asked += [
+        (f"models.{key}.data", model.data, by_checkpoint[model.start])
+        for key, model in experiment.models.items()
+        if model.start in by_checkpoint
     ]
     for section, entries in (("rows", experiment.rows), ("submissions", experiment.submissions)):
         asked += [(f"{section}.{key}.data", one.data, one.model) for key, one in entries.items()]

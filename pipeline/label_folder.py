@@ -6,6 +6,7 @@ Batches are predicted whole or again, so that an interruption changes no bit.
 import contextlib
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,23 +21,45 @@ from pipeline.model.config import Network
 from pipeline.model.deeplab import DeepLab
 from pipeline.splits import Split
 
-# That a label map depends on.
-_CODE = ("data", "inference", "model")
+# That a label map and its file depend on.
+_CODE = (
+    "data",
+    "devices.py",
+    "inference",
+    "label_map.py",
+    "model",
+    "pixels.py",
+    "splits.py",
+)
 
 
 @contextlib.contextmanager
-def kept(key: str, inference: Inference, checkpoint: Path, data: Path) -> Iterator[Path]:
+def kept(
+    name: str, inference: Inference, checkpoint: Path, data: Path, device: torch.device
+) -> Iterator[Path]:
     """Yields the folder of what was predicted; it goes when the block succeeds, and else stays.
 
-    Raises:
-        ValueError: another process predicts the same.
+    Where another process predicts the same at this moment, nothing is kept.
+
+    Args:
+        name: of the work, as "predict-" and the key of the row.
+        inference: the strategy.
+        checkpoint: of the network.
+        data: the split.
+        device: where to compute; another one rounds otherwise.
     """
     determined_by = scratch.determinants(
         {"inference": inference}, {"checkpoint": checkpoint, "data": data}, _CODE
     )
-    with scratch.opened(f"predict-{key}", determined_by, _say) as folder:
-        yield folder / "labels"
-        shutil.rmtree(folder)
+    determined_by["device"] = device.type
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(scratch.opened(name, determined_by, _say))
+        except scratch.BusyError:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        labels = folder / "labels"
+        yield labels
+        shutil.rmtree(labels)
 
 
 def write(

@@ -19,6 +19,7 @@ from pipeline.params import Config
 
 _PACKAGE = Path(__file__).resolve().parent
 _DESCRIPTION = "determined_by.json"
+_LOCK = "lock"
 _DIGITS = 12
 
 
@@ -30,14 +31,19 @@ def determinants(
     Args:
         sections: of params.yaml.
         read: files.
-        code: packages of `pipeline`.
+        code: packages and modules of `pipeline`, as "data" and "pixels.py".
     """
-    sources = sorted(file for part in code for file in (_PACKAGE / part).rglob("*.py"))
+    parts = [_PACKAGE / part for part in code]
+    sources = sorted(f for p in parts for f in ([p] if p.is_file() else p.rglob("*.py")))
     return {
         **{name: _digest(section.model_dump_json()) for name, section in sections.items()},
         **{name: files.digest(path, "sha256") for name, path in read.items()},
         "code": _digest(*(file.read_text(encoding="utf-8") for file in sources)),
     }
+
+
+class BusyError(ValueError):
+    """Another process does the same work."""
 
 
 @contextlib.contextmanager
@@ -52,19 +58,19 @@ def opened(
         say: is told of other work of this key that does not go on here, and why.
 
     Raises:
-        ValueError: another process has it.
+        BusyError: another process has it.
     """
     folder = root() / f"{key}-{_digest(json.dumps(dict(determined_by), sort_keys=True))[:_DIGITS]}"
     if not folder.exists():
         for line in _others(key, determined_by):
             say(line)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+", encoding="utf-8") as lock:
+    with (folder / _LOCK).open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise ValueError(
+            raise BusyError(
                 f"{folder}: {key} is being computed by another process ({lock.read().strip()}); "
                 "wait for its end, or end it"
             ) from None
@@ -83,12 +89,26 @@ def root() -> Path:
 def _others(key: str, determined_by: Mapping[str, str]) -> Iterator[str]:
     # Not `*`, which would take the work of model-large for that of model.
     for description in sorted(root().glob(f"{key}-{'[0-9a-f]' * _DIGITS}/{_DESCRIPTION}")):
+        if not _is_left(description.parent):
+            continue
         theirs = json.loads(description.read_text(encoding="utf-8"))
         names = [name for name, value in determined_by.items() if theirs.get(name) != value]
         yield (
             f"starting anew: {description.parent} is of another {', '.join(names)}, and is not "
             "needed any more unless you go back to that"
         )
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether a folder has something to go on from, and no process that does."""
+    if {path.name for path in folder.iterdir()} <= {_LOCK, _DESCRIPTION}:
+        return False
+    with (folder / _LOCK).open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def _digest(*texts: str) -> str:

@@ -21,7 +21,7 @@ def main(key: str, params_file: Path, checkpoint: Path, data: Path, predictions:
     classes.require_equal(split.classes, str(checkpoint), str(data))
     device = devices.default()
     with (
-        label_folder.kept(key, inference, checkpoint, data) as kept,
+        label_folder.kept(f"predict-{key}", inference, checkpoint, data, device) as kept,
         files.atomic_folder(predictions) as folder,
     ):
         label_folder.write(

@@ -23,7 +23,7 @@ def main(key: str, params_file: Path, checkpoint: Path, data: Path, out: Path) -
     classes.require_equal(split.classes, str(checkpoint), str(data))
     device = devices.default()
     with (
-        label_folder.kept(key, inference, checkpoint, data) as kept,
+        label_folder.kept(f"submission-{key}", inference, checkpoint, data, device) as kept,
         files.atomic_folder(out) as folder,
     ):
         labels = folder / "labels"

@@ -1,9 +1,9 @@
 """Trains one network from its start weights on one split (Sec. 4).
 
-Runs on every GPU that there is, and on the CPU where there is none. The history has one line of
-JSON for each iteration, the first with the class weights if there are any, and one for each
-validation. Checkpoint and history are the same bytes for the same inputs on a CPU, however often
-the training was interrupted. The pace tells how long it took; no result is computed from it.
+Runs on as many GPUs as the batch can be split over, and on the CPU where there is none. The history
+has one line of JSON for each iteration, the first with the class weights if there are any, and one
+for each validation. Checkpoint and history are the same bytes for the same inputs on a CPU, however
+often the training was interrupted. The pace tells how long it took; no result is computed from it.
 """
 
 import sys
@@ -30,7 +30,7 @@ from pipeline.training.keeper import Keeper
 from pipeline.training.progress import Progress
 
 # That a checkpoint's bytes depend on.
-_CODE = ("data", "model", "training")
+_CODE = ("data", "devices.py", "model", "pixels.py", "splits.py", "training")
 
 
 def main(

@@ -33,16 +33,27 @@ def test_what_a_user_can_cause_is_one_line(error, line, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "reason"),
     [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has 1 GiB."),
-        RuntimeError("[enforce fail at CPUAllocator] can't allocate memory: 9 bytes. Error 12"),
-        MemoryError("Unable to allocate 9 GiB for an array"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.\nGPU 0 has"),
+            "CUDA out of memory. Tried to allocate 2.50 GiB.",
+        ),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate "
+                "memory: you tried to allocate 9 bytes. Error code 12 (Cannot allocate memory)"
+            ),
+            "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate "
+            "memory: you tried to allocate 9 bytes. Error code 12 (Cannot allocate memory)",
+        ),
+        (MemoryError("Unable to allocate 9.31 GiB"), "Unable to allocate 9.31 GiB"),
+        (MemoryError(), "no more to be had"),
     ],
 )
-def test_memory_that_does_not_do_is_one_line_that_says_what_needs_less(error, monkeypatch):
+def test_memory_that_does_not_do_is_one_line_that_says_what_needs_less(error, reason, monkeypatch):
     line = ends_with(error, monkeypatch)
-    assert line.startswith("error: out of memory (")
+    assert line.startswith(f"error: out of memory ({reason}): less is needed with")
     assert "a smaller inference.batch_size; in training with more accumulation_steps" in line
     assert "\n" not in line
 

@@ -198,6 +198,16 @@ def test_a_network_is_asked_about_data_of_its_own_classes(path):
     ]
 
 
+def test_a_model_goes_on_from_one_of_the_same_classes(path):
+    document = with_custom("mine")
+    document["custom"]["mine"] |= {"max_height": 257, "max_width": 257}
+    document["models"]["v3"]["start"] = "checkpoints/v3plus.safetensors"
+    assert mistakes(path, document) == [
+        "models.v3.data: data/custom/train.arrow has other classes than data/voc/trainaug.arrow, "
+        "which models.v3plus is trained on"
+    ]
+
+
 def test_two_custom_data_sets_are_one_too_many(path):
     assert "custom: 2 data sets, but all would write the same splits" in mistakes(
         path, with_custom("one", "two")

@@ -369,9 +369,17 @@ def test_other_work_of_a_key_is_told_but_not_that_of_a_longer_key(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     said = []
-    for key, rate in (("a", "1"), ("a-large", "1"), ("a", "2")):
-        with scratch.opened(key, {"training": rate}, said.append):
-            pass
+    with scratch.opened("a", {"training": "0"}, said.append):
+        pass  # and leaves nothing to go on from
+    with scratch.opened("a-large", {"training": "1"}, said.append) as folder:
+        (folder / "state").touch()
+    with scratch.opened("a", {"training": "1"}, said.append) as folder:
+        (folder / "state").touch()
+        with scratch.opened("a", {"training": "2"}, said.append):
+            pass  # beside the one that is at work
+    assert said == []
+    with scratch.opened("a", {"training": "3"}, said.append):
+        pass
     (line,) = said
     assert re.match(r"starting anew: .*/scratch/a-[0-9a-f]{12} is of another training, and", line)
 

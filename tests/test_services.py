@@ -3,6 +3,7 @@
 PostgreSQL is the machine's own (Debian's package), started here; S3 is moto's server.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -65,7 +66,8 @@ class Database:
         children = psutil.Process(self._process.pid).children()
         self._process.kill()  # first, or it would start others
         for process in children:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may have noticed by itself
+                process.kill()
         psutil.wait_procs(children)
         self._process.wait()
 
@@ -225,8 +227,8 @@ def test_a_training_whose_database_dies_and_comes_back_has_every_iteration_once(
     with training(project) as log:
         log(LOSSES[0][0], {"train/loss": LOSSES[0][1]})
         _wait_for(lambda: [curve(run, "train/loss") for run in all_runs()] == [LOSSES[:1]])
-        postgresql.crash()
         try:
+            postgresql.crash()
             for step, loss in LOSSES[1:]:
                 log(step, {"train/loss": loss})
             _wait_for(told)

@@ -282,6 +282,15 @@ def test_a_changed_score_is_of_other_code_and_adds_a_version_that_may_be_champio
     assert capsys.readouterr().err == said
 
 
+def test_a_score_that_was_too_high_is_superseded_by_the_next(project):
+    set_miou(project, "v3plus", 0.9)
+    publish_all()
+    assert champion() == "v3plus"
+    set_miou(project, "v3plus", 0.4)  # of a v3 with 0.5
+    publish_all()
+    assert champion() == "v3"
+
+
 def test_a_second_training_adds_a_version_and_the_best_of_all_stays_champion(project):
     set_miou(project, "v3", 0.9)
     publish_all()

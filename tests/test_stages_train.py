@@ -1,3 +1,4 @@
+import fcntl
 import json
 import shutil
 import sys
@@ -278,9 +279,17 @@ def test_an_interrupted_prediction_goes_on_with_its_batch_and_gives_the_same_byt
     found = predict_five(Path("predictions/b"))
     assert len(interrupted) == 3  # the third image again, whose batch was not complete
     assert "b: goes on after 2 of 5 images" in capfd.readouterr().err
-    assert not list(Path("scratch").glob("predict-*"))
+    assert not list(kept.glob("labels"))
     assert sorted(found) == [f"image_{k}.png" for k in range(5)]
     assert predict_five(Path("predictions/again")) == found
+
+
+def test_two_processes_that_predict_the_same_both_do(interrupted):
+    expected = predict_five(Path("predictions/alone"))
+    (folder,) = Path("scratch").glob("predict-b-*")
+    with (folder / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert predict_five(Path("predictions/b")) == expected
 
 
 @pytest.mark.parametrize("what", ["strategy", "checkpoint"])

@@ -33,14 +33,13 @@ def best(rows: Sequence[Run], data: File) -> list[Run]:
 def facts(row: Run) -> dict[str, str]:
     """What a served model is, by name.
 
-    Its identity is of the checkpoint, the strategy and the scores: other scores were made by other
-    code, of which a model has its own copy.
+    Its identity is of the checkpoint, the strategy and the mIoU: another one was made by other
+    code, of which a model has its own copy, or on other data.
     """
     md5 = row.files["checkpoint"].md5
-    md5s = {"checkpoint": md5, "scores": row.files["scores"].md5}
-    strategy = identity.flatten({"inference": row.inference})
+    served = identity.flatten({"inference": row.inference}) | {"miou": repr(miou(row))}
     return {
-        identity.TAG: identity.identity("served", "", strategy, md5s),
+        identity.TAG: identity.identity("served", "", served, {"checkpoint": md5}),
         "model": trained(row).key,
         "row": row.key,
         "data": row.files["data"].path,

@@ -1,10 +1,11 @@
 """Servable models: each evaluated checkpoint, registered, and the best of them by name.
 
-A checkpoint under the strategy of its best row is a LoggedModel of the experiment, and a version of
-the registered model that is called as the experiment: `models:/NAME/3`. What is there already is
-found again by both and stays as it is. The alias `champion` is on the version with the highest
-mIoU among those whose row was evaluated on the same data: the split, and its bytes, that most rows
-of params.yaml are evaluated on. It moves when that changes, whoever else has moved it.
+A checkpoint under the strategy of its best row, with its mIoU, is a LoggedModel of the experiment,
+and a version of the registered model that is called as the experiment: `models:/NAME/3`. What is
+there already is found again by both and stays as it is. The alias `champion` is on the version with
+the highest mIoU among those whose row was evaluated on the same data: the split, and its bytes,
+that most rows of params.yaml are evaluated on. It moves when that changes, whoever else has moved
+it.
 
 A model costs one copy of its checkpoint in the store, and while it is written one more in the
 temporary folder.
@@ -169,11 +170,18 @@ def _show(client: MlflowClient, model: LoggedModel, version: ModelVersion) -> No
 
 
 def _crown(client: MlflowClient, name: str, data: File) -> None:
-    """Gives the alias to the best version, the one that has it or else the oldest of equal ones."""
-    scores = {
-        str(version.version): float(version.tags["miou"])  # a number, of a bare database
+    """Gives the alias to the best version, the one that has it or else the oldest of equal ones.
+
+    Of a checkpoint in a row the newest version counts: what was scored before is superseded.
+    """
+    newest = {
+        (version.tags.get("checkpoint.md5"), version.tags.get("row")): version
         for version in _versions(client, name)
         if (version.tags.get("data"), version.tags.get("data.md5")) == (data.path, data.md5)
+    }
+    scores = {
+        str(version.version): float(version.tags["miou"])  # a number, of a bare database
+        for version in newest.values()
     }
     if not scores:
         return

@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import sqlalchemy
 from boto3.exceptions import Boto3Error  # type: ignore[import-untyped]
 from botocore.exceptions import (  # type: ignore[import-untyped]
     BotoCoreError,
@@ -23,6 +22,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES, SQLITE
+from mlflow.store.db.utils import create_sqlalchemy_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 # MLflow's own are 7 retries of 120 s. A user's setting wins.
@@ -162,7 +162,7 @@ def log_metrics(client: MlflowClient, run_id: str, points: list[Metric]) -> None
 def _require_database() -> None:
     """Connects once to a database server; one that refuses MLflow would ask for 100 seconds."""
     if re.split("[+:]", uri())[0] in {*DATABASE_ENGINES} - {SQLITE}:
-        engine = sqlalchemy.create_engine(uri())
+        engine = create_sqlalchemy_engine(uri())  # type: ignore[no-untyped-call]
         engine.connect().close()
         engine.dispose()
 

@@ -1,4 +1,4 @@
-"""Starting one process for each GPU of this machine, by torchrun's own launcher.
+"""Starting a process for each GPU that the batch can be split over, by torchrun's own launcher.
 
 Several machines are not ours to start: there a scheduler runs torchrun, whose variables say that
 this process is one of many already.
