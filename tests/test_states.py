@@ -296,6 +296,23 @@ def test_a_commit_with_the_scores_of_an_earlier_state_is_passed_over(runs, capsy
     assert "dvc repro has nothing to do." in capsys.readouterr().out
 
 
+def test_head_is_searched_however_many_commits_hold_a_run(runs, capsys):
+    scores = Path("metrics/v3/scores.json")
+    before = scores.read_text()
+    model, _ = repro(0.5)
+    after = scores.read_text()
+    scores.write_text(before)
+    for number in range(9):
+        PARAMS.write_text(f"{PARAMS.read_text()}# {number}\n")
+        commit("results without scores")
+    scores.write_text(after)
+    commit("scores")
+    complete = git("rev-parse", "HEAD")
+    checkout.main(PARAMS, model)
+    assert git("rev-parse", "HEAD") == complete
+    assert "dvc repro has nothing to do." in capsys.readouterr().out
+
+
 def test_outside_git_it_says_so(runs, capsys):
     shutil.rmtree(".git")
     run("dvc", "config", "core.no_scm", "true")

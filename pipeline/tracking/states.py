@@ -58,6 +58,12 @@ def find(project: Path, run: entities.Run) -> Iterator[State]:
             yield State(head, None) if head and changes == "" else state
 
 
+def at_head(project: Path, run: entities.Run) -> State | None:
+    """HEAD, if it holds a run's state."""
+    head = git(project, "rev-parse", "HEAD")
+    return State(head, None) if head and _holds(run, *_content(project, head)) else None
+
+
 def is_in_working_tree(project: Path, run: entities.Run) -> bool:
     """Whether params.yaml and dvc.lock, as they lie there, hold the run's state."""
     paths = (project / "params.yaml", project / "dvc.lock")

@@ -33,9 +33,13 @@ def of(project: Path, run: Run) -> list[str]:
 def best(project: Path, run: Run) -> states.State | None:
     """The first state of a run that has all its outs here, else the first; None if there is none.
 
-    A commit may lack metrics that a later one brought, or have those of an earlier state.
+    A commit may lack metrics that a later one brought, or have those of an earlier state. HEAD,
+    whose outs are the likeliest to be here, is among those searched however many hold the run.
     """
     found = list(itertools.islice(states.find(project, run), _STATES))
+    head = states.at_head(project, run)
+    if head and head not in found:
+        found.append(head)
     whole = (state for state in found if not outs.survey(project, state.commit).absent)
     return next(whole, found[0]) if found else None
 
