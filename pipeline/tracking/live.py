@@ -119,7 +119,7 @@ def _popen(stdin: int) -> "subprocess.Popen[bytes]":
         [sys.executable, "-m", "pipeline.tracking.relay"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
         stdin=stdin,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,  # says whether the user has been told
         start_new_session=True,  # Ctrl-C is meant for the training, which tells the relay
     )
 
@@ -150,14 +150,15 @@ def _close(
     if relay is None:
         return
     if not is_awaited:  # who reads an error or pressed Ctrl-C shall not wait; the relay ends alone
-        threading.Thread(target=relay.wait, daemon=True).start()
+        threading.Thread(target=relay.communicate, daemon=True).start()
         return
     try:
-        status = relay.wait(max(0.0, deadline - time.monotonic()))
+        relay.communicate(timeout=max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         relay.kill()
-        relay.wait()
-        tell(f"did not take the last points within {_CLOSE_SECONDS:g} s")
+        was_told, _ = relay.communicate()
+        if not was_told:
+            tell(f"did not take the last points within {_CLOSE_SECONDS:g} s")
         return
-    if status:
-        tell(f"the process that shows the training has ended with status {status}")
+    if relay.returncode:
+        tell(f"the process that shows the training has ended with status {relay.returncode}")

@@ -41,7 +41,9 @@ def main() -> None:
     # One short try: the next batch is the second, and a training's end waits for the last.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "5"
-    relay(sys.stdin)
+    # MLflow prints where a run is to be seen; what is written to stdout means something here.
+    with contextlib.redirect_stdout(None):
+        relay(sys.stdin)
 
 
 def relay(lines: Iterable[str]) -> None:
@@ -91,10 +93,17 @@ def _relay(start: dict[str, Any], messages: "queue.SimpleQueue[Any]") -> None:
                         _end(live_run, start, end)
         except ConnectionError as error:
             if not told:
-                live.tell(str(error))
+                _tell(error)
             told, wait = True, _RETRY_SECONDS
         if end:
             return
+
+
+def _tell(error: ConnectionError) -> None:
+    """Tells the user, and the training on stdout that they know."""
+    live.tell(str(error))
+    with contextlib.suppress(BrokenPipeError):  # the training is gone
+        os.write(1, b"told\n")
 
 
 def _read(lines: Iterable[str], messages: "queue.SimpleQueue[Any]") -> None:
