@@ -5,6 +5,7 @@ in the last row is found before the first model is trained.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from pydantic import Field
 from pipeline import params, sources
 from pipeline.classes import Classes
 from pipeline.evaluation.config import Evaluation
-from pipeline.importing.config import Import
+from pipeline.importing.config import TABLES, Import
 from pipeline.inference.config import Inference
 from pipeline.model.config import Network
 from pipeline.originals.config import (
@@ -311,13 +312,13 @@ def _data_mistakes(experiment: Experiment) -> list[str]:
 
 
 def _class_mistakes(experiment: Experiment) -> list[str]:
-    """What goes on from a network, watches, scores or asks it has the classes of its training."""
-    trained_on = {key: model.data for key, model in experiment.models.items()}
+    """What goes on from a network, watches, scores or asks it has the classes of the network."""
     asked = [
         (f"models.{key}.validation.data", model.validation.data, key)
         for key, model in experiment.models.items()
     ]
-    by_checkpoint = {f"checkpoints/{key}.safetensors": key for key in experiment.models}
+    networks = (*experiment.models, *experiment.imports)
+    by_checkpoint = {f"checkpoints/{key}.safetensors": key for key in networks}
     asked += [
         (f"models.{key}.data", model.data, by_checkpoint[model.start])
         for key, model in experiment.models.items()
@@ -326,14 +327,38 @@ def _class_mistakes(experiment: Experiment) -> list[str]:
     for section, entries in (("rows", experiment.rows), ("submissions", experiment.submissions)):
         asked += [(f"{section}.{key}.data", one.data, one.model) for key, one in entries.items()]
     known = _labelled_splits(experiment) | _hidden_splits(experiment)
+    told_apart = _classes_of_networks(experiment, known)
     return [
-        f"{place}: {data} has other classes than {trained_on[model]}, which models.{model} is "
-        "trained on"
-        for place, data, model in asked
-        if model in trained_on
-        and {data, trained_on[model]} <= known
-        and _classes(experiment, data) != _classes(experiment, trained_on[model])
+        f"{place}: {data} has other classes than {told_apart[network].source}"
+        for place, data, network in asked
+        if network in told_apart
+        and data in known
+        and _classes(experiment, data) != told_apart[network].classes
     ]
+
+
+@dataclass(frozen=True)
+class _ToldApart:
+    """What a network tells apart: its classes, None where they have no names; and who says so."""
+
+    classes: Classes | None
+    source: str
+
+
+def _classes_of_networks(experiment: Experiment, known: set[str]) -> dict[str, _ToldApart]:
+    """Of each model on known data, and of each import that has a classifier."""
+    told_apart = {
+        key: _ToldApart(
+            _classes(experiment, model.data), f"{model.data}, which models.{key} is trained on"
+        )
+        for key, model in experiment.models.items()
+        if model.data in known
+    }
+    for key, imported in experiment.imports.items():
+        if imported.classes is not None:
+            source = f"imports.{key}, whose are {imported.classes}"
+            told_apart[key] = _ToldApart(TABLES.get(imported.classes), source)
+    return told_apart
 
 
 def _classes(experiment: Experiment, data: str) -> Classes:

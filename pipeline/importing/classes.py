@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from pipeline import cityscapes, voc
+from pipeline import voc
 from pipeline.classes import Classes
+from pipeline.importing.config import TABLES
 
-_TABLES = {"voc": voc.CLASSES, "cityscapes": cityscapes.CLASSES}
 _VOID = 255
 
 
@@ -20,7 +20,7 @@ def named(path: Path, name: str, num_classes: int | None) -> Classes:
     Raises:
         ValueError: the checkpoint has logits of another number of classes, or none.
     """
-    classes = _TABLES.get(name) or generic(_require(path, num_classes))
+    classes = TABLES.get(name) or generic(_require(path, num_classes))
     if classes.num_classes != _require(path, num_classes):
         raise ValueError(
             f"{path}: has logits of {num_classes} classes, {name} has {classes.num_classes}"
@@ -35,8 +35,8 @@ def guessed(path: Path, num_classes: int | None) -> Classes:
         ValueError: the checkpoint has no logits.
     """
     count = _require(path, num_classes)
-    known = (table for table in _TABLES.values() if table.num_classes == count)
-    return next(known, None) or generic(count)
+    fitting = (table for table in TABLES.values() if table.num_classes == count)
+    return next(fitting, None) or generic(count)
 
 
 def generic(num_classes: int) -> Classes:

@@ -4,8 +4,12 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
+from pipeline import cityscapes, voc
 from pipeline.model.config import Network
 from pipeline.params import Config
+
+# That `classes` may name; "generic" names none.
+TABLES = {"voc": voc.CLASSES, "cityscapes": cityscapes.CLASSES}
 
 
 class Import(Config):
