@@ -37,20 +37,21 @@ def scene(height, width, seed=0):
     return synthetic.scene(np.random.default_rng(seed), height, width)[0]
 
 
-def ready(described, inference):
+def network(described, inference):
     model = deeplab.build(described, num_classes=3, output_stride=inference.output_stride, seed=1)
     synthetic.scramble_batch_norm(model).eval()
     images = torch.from_numpy(scene(65, 65)[None]).permute(0, 3, 1, 2) / 128 - 1
     with torch.no_grad():  # all classes equally likely in the mean, so that each is found
         model.classifier.weight *= 30
         model.classifier.bias -= model.coarse_logits(images).mean((0, 2, 3))
-    return predict.prepared(model, inference, CPU)
+    return model
 
 
 def built(described, inference, facts=None):
-    model = ready(described, inference)
-    made = graph.build(model, described, inference, synthetic.CLASSES, facts or {})
-    return model, made
+    model = network(described, inference)
+    folded = predict.folded(model)
+    made = graph.build(folded, described, inference, synthetic.CLASSES, facts or {})
+    return predict.prepared(model, inference, CPU), made
 
 
 def differing(run, model, described, inference, batch):
@@ -65,11 +66,13 @@ def differing(run, model, described, inference, batch):
 
 
 PLAIN = {"backbone": "resnet18", "decoder": None}
+FAR_TAPS = synthetic.NETWORK["aspp"] | {"atrous_rates": [6, 12, 18]}
 NETWORKS = [
     ({"backbone": "resnet18"}, {"scales": [0.75]}),
     (PLAIN, {"output_stride": 8}),
     (PLAIN, {"scales": [1.25]}),
     ({"backbone": "xception41", "separable": True}, {}),
+    ({**PLAIN, "separable": True, "aspp": FAR_TAPS}, {}),
 ]
 
 
@@ -177,7 +180,7 @@ def test_another_network_is_found_out_by_the_comparison(project, plain):
     inference = synthetic.inference()
     other = synthetic.network(**PLAIN, mean=[10.0, 200.0, 90.0])
     split = Split(project / "data/val.arrow")
-    model = ready(other, inference)
+    model = predict.prepared(network(other, inference), inference, CPU)
     found = comparison.compare(plain.SerializeToString(), model, other, inference, split)
     assert max(compared.share for compared in found) > 0.001
 

@@ -46,7 +46,8 @@ def main(params_file: Path, row: str, checkpoints: Path, out: Path) -> None:
         "checkpoint.md5": md5,
         "inference": json.dumps(inference.model_dump()),
     }
-    encoded = graph.build(ready, network, inference, classes, facts).SerializeToString()
+    folded = predict.folded(model)
+    encoded = graph.build(folded, network, inference, classes, facts).SerializeToString()
     for compared in comparison.compare(encoded, ready, network, inference, Split(data)):
         size = f"{compared.num_images} x {compared.height} x {compared.width}"
         found = f"{compared.differing} pixels ({compared.share:.4%}) differ from predict"

@@ -61,7 +61,7 @@ def build(
     larger to the next size that the network takes, and its label map cut out.
 
     Args:
-        model: from `predict.prepared` for a CPU, in float32.
+        model: from `predict.folded`.
         network: its description.
         inference: a strategy that `check` lets pass.
         classes: go into the metadata.

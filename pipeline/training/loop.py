@@ -7,6 +7,7 @@ import torch
 
 from pipeline.data import batches
 from pipeline.data.images import normalise
+from pipeline.model import atrous_depthwise
 from pipeline.model.config import Network
 from pipeline.model.deeplab import DeepLab
 from pipeline.splits import Split
@@ -68,7 +69,7 @@ def train(
     Raises:
         ArithmeticError: the loss is not finite; the last state kept is from before.
         EndedEarlyError: as asked for.
-        ValueError: a damaged image.
+        ValueError: a damaged image, or a network that this device cannot train in bfloat16.
         TimeoutError: an image cannot be read.
     """
     # ---- network, optimiser, data
@@ -77,6 +78,9 @@ def train(
     device = team.device
     if device.type == "cpu":
         memory.keep_freed_pages()
+        atrous_depthwise.replace(model)
+        if training.precision == "bfloat16":
+            atrous_depthwise.require_right_gradients(model)
     torch.use_deterministic_algorithms(device.type == "cpu")
     # Deterministic without it: nothing here reads what it has not written. 3 % of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

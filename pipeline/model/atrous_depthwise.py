@@ -1,0 +1,171 @@
+"""Depthwise atrous convolutions on a CPU, where torch's own are slow and, in bfloat16, wrong.
+
+In bfloat16 the gradient that torch 2.15 (oneDNN 3.13) gives for the weights of an atrous
+convolution of several groups is what was in memory before, 1e25 or NaN, where maps are some 30
+pixels wide, as they are at a crop of 513. Its sums elsewhere are right, but slow: where the padding
+is wider than the 6 pixels that the vectorised kernel computes at a time, a result takes 33 ms of
+one core that takes 4 here (2048 channels, 33 x 33, rate 12), and gradients 3 to 15 times as long.
+
+Here every tap is one multiplication of the whole map, moved by the rate. One that is moved out of
+the map costs nothing. Sums are of float32, or of float64 where maps are.
+"""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+# Up to this padding torch's own convolution is fast, and right.
+_MAX_FAST_PADDING = 6
+
+
+class AtrousDepthwise(nn.Conv2d):
+    """A depthwise convolution of stride 1 that keeps the map's size, for a CPU."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # as nn.Conv2d has it
+        """(N, C, h, w) -> (N, C, h, w) of the same dtype, or of autocast's."""
+        if torch.is_autocast_enabled("cpu"):
+            input = input.to(torch.get_autocast_dtype("cpu"))  # noqa: A001
+        result: torch.Tensor = _Depthwise.apply(input, self.weight, self.bias, self.dilation)
+        return result
+
+
+def replace(model: nn.Module) -> None:
+    """Puts `AtrousDepthwise` in place of what computes the same; parameters stay what they are.
+
+    Args:
+        model: on the CPU.
+    """
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Conv2d and _is_atrous_depthwise(child):
+                setattr(parent, name, _replacement(child))
+
+
+def require_right_gradients(model: nn.Module) -> None:
+    """Raises a ValueError if a convolution is left whose gradient in bfloat16 would be wrong."""
+    for name, module in model.named_modules():
+        is_left = isinstance(module, nn.Conv2d) and not isinstance(module, AtrousDepthwise)
+        if is_left and module.groups > 1 and max(module.dilation) > 1:
+            raise ValueError(
+                f"training.precision: bfloat16 on a CPU gives wrong gradients of {name}, an atrous "
+                f"convolution of {module.groups} groups; set float32"
+            )
+
+
+def _is_atrous_depthwise(convolution: nn.Conv2d) -> bool:
+    return (
+        convolution.groups == convolution.in_channels == convolution.out_channels
+        and convolution.stride == (1, 1)
+        and max(convolution.dilation) > 1
+        and all(side % 2 for side in convolution.kernel_size)
+        and convolution.padding_mode == "zeros"
+        and convolution.padding == _padding(convolution.kernel_size, convolution.dilation)
+    )
+
+
+def _replacement(convolution: nn.Conv2d) -> AtrousDepthwise:
+    with torch.device("meta"):  # its own weights are never drawn
+        replacement = AtrousDepthwise(
+            convolution.in_channels,
+            convolution.out_channels,
+            convolution.kernel_size,  # type: ignore[arg-type]
+            padding=convolution.padding,  # type: ignore[arg-type]
+            dilation=convolution.dilation,  # type: ignore[arg-type]
+            groups=convolution.groups,
+            bias=convolution.bias is not None,
+        )
+    replacement.weight, replacement.bias = convolution.weight, convolution.bias
+    return replacement.train(convolution.training)
+
+
+class _Depthwise(torch.autograd.Function):
+    """Maps (N, C, h, w), weight (C, 1, k, k), bias (C,) or None, rates -> (N, C, h, w)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        maps: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        rates: tuple[int, int],
+    ) -> torch.Tensor:
+        ctx.save_for_backward(maps, weight)
+        ctx.rates = rates
+        return _convolved(maps, weight, bias, rates)
+
+    @staticmethod
+    def backward(
+        ctx: Any, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None, None]:
+        maps, weight = ctx.saved_tensors
+        of_maps = of_weight = of_bias = None
+        if ctx.needs_input_grad[0]:  # the same, seen from the other side
+            of_maps = _convolved(gradient, weight.flip(2, 3), None, ctx.rates)
+        if ctx.needs_input_grad[1]:
+            of_weight = _gradient_of_weight(maps, weight, gradient, ctx.rates)
+        if ctx.needs_input_grad[2]:
+            of_bias = _wide(gradient).sum((0, 2, 3))
+        return of_maps, of_weight, of_bias, None
+
+
+def _convolved(
+    maps: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, rates: tuple[int, int]
+) -> torch.Tensor:
+    padding = _padding(weight.shape[2:], rates)
+    if max(padding) <= _MAX_FAST_PADDING:
+        weight, bias = weight.to(maps.dtype), None if bias is None else bias.to(maps.dtype)
+        return F.conv2d(maps, weight, bias, padding=padding, dilation=rates, groups=maps.shape[1])
+    wide = _wide(maps)
+    kernel = _wide(weight)[:, 0].permute(1, 2, 0).contiguous()[..., None, None]  # (k, k, C, 1, 1)
+    middle = (weight.shape[2] // 2, weight.shape[3] // 2)
+    if bias is None:
+        total = wide * kernel[middle]
+    else:
+        total = torch.addcmul(_wide(bias)[:, None, None], wide, kernel[middle])
+    for tap, there, here in _taps(weight, rates, wide, total):
+        if tap != middle:
+            here.addcmul_(there, kernel[tap])
+    return total.to(maps.dtype)
+
+
+def _gradient_of_weight(
+    maps: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor, rates: tuple[int, int]
+) -> torch.Tensor:
+    of_weight = torch.zeros_like(weight)
+    of_taps = of_weight[:, 0].permute(1, 2, 0)
+    for tap, there, here in _taps(weight, rates, _wide(maps), _wide(gradient)):
+        of_taps[tap] = (there * here).sum((0, 2, 3))
+    return of_weight
+
+
+def _taps(
+    weight: torch.Tensor, rates: tuple[int, int], taken: torch.Tensor, given: torch.Tensor
+) -> Iterator[tuple[tuple[int, int], torch.Tensor, torch.Tensor]]:
+    """Of each tap that reaches into the map: where it stands, what it takes, where that goes."""
+    height, width = taken.shape[2:]
+    rows, columns = weight.shape[2:]
+    for row, column in itertools.product(range(rows), range(columns)):
+        down, right = rates[0] * (row - rows // 2), rates[1] * (column - columns // 2)
+        if abs(down) < height and abs(right) < width:
+            yield (row, column), _moved(taken, down, right), _moved(given, -down, -right)
+
+
+def _moved(maps: torch.Tensor, down: int, right: int) -> torch.Tensor:
+    """The part of the maps that is still inside where they are looked at (down, right) further."""
+    height, width = maps.shape[2:]
+    rows = slice(max(0, down), height + min(0, down))
+    columns = slice(max(0, right), width + min(0, right))
+    return maps[:, :, rows, columns]
+
+
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _padding(sides: tuple[int, ...], rates: tuple[int, ...]) -> tuple[int, ...]:
+    """That keeps a map's size."""
+    return tuple(rate * (side // 2) for side, rate in zip(sides, rates, strict=True))
