@@ -35,8 +35,8 @@ from pipeline.data.images import normalise
 from pipeline.model import deeplab
 from pipeline.model.config import Network
 from pipeline.model.deeplab import DeepLab
+from pipeline.training import loop, recipe, throughput
 from pipeline.training import memory as allocator
-from pipeline.training import recipe, throughput
 from pipeline.training.config import Training
 
 _PRESET = Path(__file__).parent.parent / "presets" / "voc.yaml"
@@ -219,10 +219,8 @@ def _our_step(entry: Entry) -> Step:
     device = torch.device(entry.device)
     network = _network(entry)
     training = params.load(_PRESET, f"models.{_MODELS[entry.backbone]}.training", Training)
-    if device.type == "cpu":
-        allocator.keep_freed_pages()
-    torch.use_deterministic_algorithms(device.type == "cpu")
-    model = recipe.prepare(_our_network(entry).to(device), training)
+    loop.configure_torch(device)
+    model = recipe.prepare(_our_network(entry), training, device)
     optimiser = recipe.build_optimiser(model, training)
     pixels = torch.randint(256, (entry.batch_size, entry.side, entry.side, 3), dtype=torch.uint8)
     boxes = torch.tensor([[0, 0, entry.side, entry.side]] * entry.batch_size)

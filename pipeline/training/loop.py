@@ -7,7 +7,6 @@ import torch
 
 from pipeline.data import batches
 from pipeline.data.images import normalise
-from pipeline.model import atrous_depthwise
 from pipeline.model.config import Network
 from pipeline.model.deeplab import DeepLab
 from pipeline.splits import Split
@@ -76,16 +75,8 @@ def train(
     if mistake := part_mistake(network, training, num_devices=team.size):
         raise ValueError(mistake)
     device = team.device
-    if device.type == "cpu":
-        memory.keep_freed_pages()
-        atrous_depthwise.replace(model)
-        if training.precision == "bfloat16":
-            atrous_depthwise.require_right_gradients(model)
-    torch.use_deterministic_algorithms(device.type == "cpu")
-    # Deterministic without it: nothing here reads what it has not written. 3 % of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = True  # crops are of one size
-    model = recipe.prepare(model.to(device), training)
+    configure_torch(device)
+    model = recipe.prepare(model, training, device)
     optimiser = recipe.build_optimiser(model, training)
     first_iteration = keeper.restore(model, optimiser)
     parallel = team.parallel(model)
@@ -160,6 +151,16 @@ def train(
             keeper.part(num_done)
             raise EndedEarlyError(asked)
     return model
+
+
+def configure_torch(device: torch.device) -> None:
+    """Sets what torch has but one of in a process, for a training on a device."""
+    if device.type == "cpu":
+        memory.keep_freed_pages()
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    # Deterministic without it: nothing here reads what it has not written. 3 % of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = True  # crops are of one size
 
 
 def _not_finite(value: float, iteration: int, rate: float, training: Training, split: Split) -> str:
