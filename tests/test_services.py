@@ -242,6 +242,63 @@ def test_a_training_whose_database_dies_and_comes_back_has_every_iteration_once(
     assert curve(all_runs()[0], "train/loss") == LOSSES
 
 
+@contextlib.contextmanager
+def _small_disk(folder):
+    """A file system of 250 MB at a folder, which root alone may make."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=250m", "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def _fill(folder):
+    """Writes a file that leaves no room beside it; returns it."""
+    ballast, block = folder / "ballast", bytes(1 << 20)
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(block)
+    assert shutil.disk_usage(folder).free == 0
+    return ballast
+
+
+def test_a_training_whose_database_finds_the_disk_full_has_every_iteration_once(
+    tmp_path, monkeypatch, capfd
+):
+    losses, port, said = [(step, float(step)) for step in range(5000)], servers.free_port(), []
+
+    def told():
+        said.append(capfd.readouterr().err)
+        return "".join(said).count("MLflow: ")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.chdir(tmp_path)
+    stores.write_project(tmp_path)
+    with contextlib.ExitStack() as stack:
+        disk = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(_small_disk(disk))
+        database = Database(disk)
+        stack.callback(database.stop)
+        address = _database(database, "mlflow")
+        stack.enter_context(servers.mlflow_server(tmp_path, port, database=address))
+        with training(tmp_path) as log:
+            log(0, {"train/loss": 0.0})
+            _wait_for(lambda: [curve(run, "train/loss") for run in all_runs()] == [losses[:1]])
+            # A log file of its own size that is there, as on a disk that fills up while it is used.
+            switch = ["--command=SELECT pg_switch_wal()", "--command=CHECKPOINT"]
+            subprocess.run([PROGRAMS / "psql", address, *switch], check=True, capture_output=True)
+            ballast = _fill(disk)
+            for step, loss in losses[1:]:
+                log(step, {"train/loss": loss})
+            _wait_for(told)
+            ballast.unlink()
+        (run,) = all_runs()
+        assert (run.info.status, curve(run, "train/loss")) == ("FINISHED", losses)
+    assert told() == 1
+
+
 def test_files_for_which_s3_had_no_place_come_with_the_next_publish(
     postgresql, s3, tmp_path, monkeypatch
 ):
