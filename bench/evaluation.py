@@ -302,7 +302,7 @@ def _inference(options: argparse.Namespace) -> list[Goal]:
         plain = predict.predict(model, ours_images, _strategy(network, side, "float32"))
         for name, found in (("float32", single()), ("bfloat16", ours())):
             share = (found != plain).float().mean().item()
-            print(f"labels that folding changes in {name}: {100 * share:.3g} %")
+            print(f"labels that preparation changes in {name}: {100 * share:.3g} %")
         shipped, switched = "smp as shipped", "smp, bf16 and channels_last"
         times = _measure(
             f"{options.backbone}, {side} px, image to labels",

@@ -38,9 +38,13 @@ class Classes:
         """K, background included."""
         return len(self.names)
 
+    def agrees_with(self, other: "Classes") -> bool:
+        """Whether both tables name the same classes in the same order, in whatever colours."""
+        return (self.names, self.ignore_index) == (other.names, other.ignore_index)
+
     def require_equal(self, other: "Classes", place: str, other_place: str) -> None:
-        """Raises a ValueError unless both tables name the same classes in the same order."""
-        if self.names != other.names or self.ignore_index != other.ignore_index:
+        """Raises a ValueError unless both tables agree."""
+        if not self.agrees_with(other):
             raise ValueError(
                 f"{place} is of {self.num_classes} classes ({', '.join(self.names)}; void "
                 f"{self.ignore_index}), {other_place} of {other.num_classes} "

@@ -333,20 +333,20 @@ def _class_mistakes(experiment: Experiment) -> list[str]:
         for place, data, network in asked
         if network in told_apart
         and data in known
-        and _classes(experiment, data) != told_apart[network].classes
+        and not _classes(experiment, data).agrees_with(told_apart[network].classes)
     ]
 
 
 @dataclass(frozen=True)
 class _ToldApart:
-    """What a network tells apart: its classes, None where they have no names; and who says so."""
+    """The classes that a network tells apart, and who says so."""
 
-    classes: Classes | None
+    classes: Classes
     source: str
 
 
 def _classes_of_networks(experiment: Experiment, known: set[str]) -> dict[str, _ToldApart]:
-    """Of each model on known data, and of each import that has a classifier."""
+    """Of each model on known data, and of each import that names a table."""
     told_apart = {
         key: _ToldApart(
             _classes(experiment, model.data), f"{model.data}, which models.{key} is trained on"
@@ -355,9 +355,9 @@ def _classes_of_networks(experiment: Experiment, known: set[str]) -> dict[str, _
         if model.data in known
     }
     for key, imported in experiment.imports.items():
-        if imported.classes is not None:
-            source = f"imports.{key}, whose are {imported.classes}"
-            told_apart[key] = _ToldApart(TABLES.get(imported.classes), source)
+        if imported.classes in TABLES:
+            source = f"imports.{key}, which has those of {imported.classes}"
+            told_apart[key] = _ToldApart(TABLES[imported.classes], source)
     return told_apart
 
 

@@ -93,7 +93,7 @@ def test_a_model_of_bfloat16_sums_in_float32_and_rounds_once():
     maps = random_maps(1, 5, 20, 30, dtype=torch.bfloat16)
     found = replaced(convolution)(maps)
     expected = copy.deepcopy(convolution).float()(maps.float()).to(torch.bfloat16)
-    torch.testing.assert_close(found, expected, rtol=2**-8, atol=0.0)  # a unit in the last place
+    torch.testing.assert_close(found, expected, rtol=2**-7, atol=0.0)  # a unit in the last place
     assert (found == expected).float().mean() > 0.99
 
 

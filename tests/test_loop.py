@@ -9,10 +9,11 @@ from torch.nn import functional as F
 from pipeline.data import batches
 from pipeline.data.images import normalise
 from pipeline.model import deeplab
+from pipeline.model.atrous_depthwise import AtrousDepthwise
 from pipeline.model.layers import Dropout
 from pipeline.training import loop
 from pipeline.training.keeper import Keeper
-from pipeline.training.recipe import learning_rate
+from pipeline.training.recipe import learning_rate, prepare
 from pipeline.training.team import Team
 
 CPU = torch.device("cpu")
@@ -194,6 +195,23 @@ def test_bfloat16_is_close_to_float32_and_keeps_float32_weights(split):
     assert losses == pytest.approx(expected, rel=0.05)
     assert losses != expected
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_atrous_depthwise_convolutions_are_our_own_on_a_cpu_under_the_same_names(split):
+    changes = {"separable": True, "backbone": "xception41"}
+    names = list(build(**changes).state_dict())
+    model, _ = train(split, network=changes, max_iterations=1, precision="bfloat16")
+    assert list(model.state_dict()) == names
+    ours = [name for name, one in model.named_modules() if isinstance(one, AtrousDepthwise)]
+    # Of rates 2 and 3 in ASPP, and the three of rate 2 in the last block of the backbone.
+    assert [name.split(".")[0] for name in ours] == ["backbone"] * 3 + ["aspp"] * 2
+
+
+def test_a_network_that_torch_would_train_wrongly_in_bfloat16_is_refused():
+    model = build(backbone="resnext50_32x4d")
+    with pytest.raises(ValueError, match=r"precision: bfloat16 on a CPU .* of 32 groups"):
+        prepare(model, synthetic.training(precision="bfloat16"), CPU)
+    assert prepare(model, synthetic.training(precision="float32"), CPU).training
 
 
 def test_a_network_that_was_evaluated_is_trained_in_training_mode(split):

@@ -7,8 +7,9 @@ import torch
 from torch.nn import functional as F
 
 from pipeline.data.images import normalise
-from pipeline.inference.predict import label_maps, predict
+from pipeline.inference.predict import folded, label_maps, predict, prepared
 from pipeline.model import deeplab
+from pipeline.model.atrous_depthwise import AtrousDepthwise
 from pipeline.splits import Split
 
 CPU = torch.device("cpu")
@@ -167,6 +168,15 @@ def test_bfloat16_gives_almost_the_labels_of_float32(split, changes):
     expected = label_maps_of(build(), split, **changes)["image_3"]
     label = label_maps_of(build(), split, precision="bfloat16", **changes)["image_3"]
     assert 0 < (label != expected).mean() < 0.05
+
+
+def test_a_network_for_a_cpu_has_our_own_convolutions_and_one_for_export_none():
+    model = build(separable=True)
+    copy_for_export, ready = folded(model), prepared(model, synthetic.inference(), CPU)
+    # Of atrous rates 1, 2 and 3.
+    for network, expected in ((model, 0), (copy_for_export, 0), (ready, 2)):
+        layers = [layer for layer in network.modules() if isinstance(layer, AtrousDepthwise)]
+        assert len(layers) == expected
 
 
 def test_predictions_keep_no_graph(split):

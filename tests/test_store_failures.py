@@ -239,7 +239,7 @@ def test_a_training_does_not_wait_for_a_server_that_takes_seconds_for_each_answe
     with servers.proxy(server, slow) as address:
         training = Training(project, address)
         wait_for((project / "history/a.jsonl").exists, seconds=0.01)
-        assert not [path for path in answered if "log-batch" in path]  # not one point of any call
+        assert len(answered) < NUM_ITERATIONS / 2  # it would have waited for one in each
         training.finish()
     assert len(told(project)) == 1
     publish_all(monkeypatch, f"http://127.0.0.1:{server}")
@@ -332,7 +332,9 @@ def test_what_a_killed_training_left_to_a_slow_server_is_not_logged_again_by_the
     with servers.proxy(server, lambda handler: time.sleep(0.2)) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         relays = [
-            threading.Thread(target=relay.relay, args=([json.dumps(m) + "\n" for m in messages],))
+            threading.Thread(
+                target=relay.relay, args=([json.dumps(m) + "\n" for m in messages], lambda: None)
+            )
             for messages in (left, went_on)
         ]
         for one in relays:

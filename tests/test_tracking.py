@@ -52,7 +52,7 @@ def finished(folder):
 
 def relayed(*messages):
     """Relays what a training says, in this process."""
-    relay.relay(json.dumps(message) + "\n" for message in messages)
+    relay.relay((json.dumps(message) + "\n" for message in messages), lambda: None)
 
 
 def live_run():
@@ -256,7 +256,7 @@ def test_a_picture_that_cannot_be_drawn_does_not_cost_the_curve(project):
 
 
 def test_a_line_that_was_cut_off_is_left_out(project):
-    relay.relay([json.dumps(START) + "\n", "[0, 1000, {"])
+    relay.relay([json.dumps(START) + "\n", "[0, 1000, {"], lambda: None)
     assert one_run("train@v3").info.status == "KILLED"
 
 

@@ -70,9 +70,9 @@ def label_maps(
 def prepared(model: DeepLab, inference: Inference, device: torch.device) -> DeepLab:
     """A network that computes the same, faster: for a CPU it has other layers.
 
-    Batch normalisation is folded, and ASPP's convolutions are those of `atrous_depthwise`. This
-    moves logits by some 3e-6 of the largest, of ResNet-101: a label changes where two classes are
-    as near as that. In bfloat16 the weights are rounded once, not in each pass.
+    Batch normalisation is folded, which moves logits by some 3e-6 of the largest, of ResNet-101,
+    and `atrous_depthwise` sums in another order: a label changes where two classes are as near as
+    that. In bfloat16 the weights are rounded once, not in each pass.
 
     Args:
         model: in evaluation mode; left alone where it is changed.

@@ -2,12 +2,13 @@
 
 In bfloat16 the gradient that torch 2.15 (oneDNN 3.13) gives for the weights of an atrous
 convolution of several groups is what was in memory before, 1e25 or NaN, where maps are some 30
-pixels wide, as they are at a crop of 513. Its sums elsewhere are right, but slow: where the padding
-is wider than the 6 pixels that the vectorised kernel computes at a time, a result takes 33 ms of
-one core that takes 4 here (2048 channels, 33 x 33, rate 12), and gradients 3 to 15 times as long.
+pixels wide, as they are at a crop of 513. All else is right, but slow where the padding is wider
+than the 6 pixels that the vectorised kernel computes at a time: a result then takes 33 ms of one
+core that takes 4 here (2048 channels, 33 x 33, rate 12), and gradients 3 to 15 times as long.
 
-Here every tap is one multiplication of the whole map, moved by the rate. One that is moved out of
-the map costs nothing. Sums are of float32, or of float64 where maps are.
+Up to that padding torch computes results and gradients of maps, and only the gradient of weights is
+ours. Beyond it every tap is one multiplication of the whole map, moved by the rate; one that is
+moved out of the map costs nothing. What is ours is summed in float32, in float64 of such maps.
 """
 
 import itertools
@@ -34,7 +35,9 @@ class AtrousDepthwise(nn.Conv2d):
 
 
 def replace(model: nn.Module) -> None:
-    """Puts `AtrousDepthwise` in place of what computes the same; parameters stay what they are.
+    """Puts `AtrousDepthwise` in place of what computes the same.
+
+    Parameters stay the objects that they are; hooks of what is replaced are lost.
 
     Args:
         model: on the CPU.

@@ -34,6 +34,9 @@ class Log(Protocol):
 # Points wait here for a relay that is slow to read; beyond this they are left to `publish`.
 _BACKLOG_BYTES = 16 << 20
 
+# What the relay says when the user has been told of the store.
+TOLD = b"told\n"
+
 # How long the end of a training may wait for the last points to arrive.
 _CLOSE_SECONDS = 15.0
 
@@ -119,7 +122,7 @@ def _popen(stdin: int) -> "subprocess.Popen[bytes]":
         [sys.executable, "-m", "pipeline.tracking.relay"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
         stdin=stdin,
-        stdout=subprocess.PIPE,  # says whether the user has been told
+        stdout=subprocess.PIPE,  # where it says that the user has been told
         start_new_session=True,  # Ctrl-C is meant for the training, which tells the relay
     )
 
@@ -150,15 +153,23 @@ def _close(
     if relay is None:
         return
     if not is_awaited:  # who reads an error or pressed Ctrl-C shall not wait; the relay ends alone
-        threading.Thread(target=relay.communicate, daemon=True).start()
+        threading.Thread(target=relay.__exit__, args=(None, None, None), daemon=True).start()
         return
-    try:
-        relay.communicate(timeout=max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        relay.kill()
-        was_told, _ = relay.communicate()
-        if not was_told:
-            tell(f"did not take the last points within {_CLOSE_SECONDS:g} s")
-        return
+    with relay:
+        try:
+            relay.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            relay.kill()
+            relay.wait()
+            if not _was_told(relay):
+                tell(f"did not take the last points within {_CLOSE_SECONDS:g} s")
+            return
     if relay.returncode:
         tell(f"the process that shows the training has ended with status {relay.returncode}")
+
+
+def _was_told(relay: "subprocess.Popen[bytes]") -> bool:
+    if relay.stdout is None:
+        return False
+    os.set_blocking(relay.stdout.fileno(), False)  # a child of the relay may have it open
+    return TOLD in (relay.stdout.read() or b"")

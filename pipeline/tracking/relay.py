@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,19 +41,39 @@ def main() -> None:
     # One short try: the next batch is the second, and a training's end waits for the last.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "5"
-    # MLflow prints where a run is to be seen; what is written to stdout means something here.
-    with contextlib.redirect_stdout(None):
-        relay(sys.stdin)
+    relay(sys.stdin, _acknowledge_on_stdout())
 
 
-def relay(lines: Iterable[str]) -> None:
-    """Relays one training, from its first line to its end."""
+def _acknowledge_on_stdout() -> Callable[[], None]:
+    """What says on stdout that the user has been told, and takes stdout from all others.
+
+    MLflow prints there where a run is to be seen, and whoever reads would take it for this.
+    """
+    ours = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+    def acknowledge() -> None:
+        with contextlib.suppress(BrokenPipeError):  # the training is gone
+            os.write(ours, live.TOLD)
+
+    return acknowledge
+
+
+def relay(lines: Iterable[str], acknowledge: Callable[[], None]) -> None:
+    """Relays one training, from its first line to its end.
+
+    Args:
+        lines: see `live`.
+        acknowledge: called when the user has been told of the store.
+    """
     lines = iter(lines)
     start = json.loads(next(lines))
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(lines, messages), daemon=True).start()
     with _alone(Path(start["training"])):
-        _relay(start, messages)
+        _relay(start, messages, acknowledge)
 
 
 @contextlib.contextmanager
@@ -71,7 +91,9 @@ def _alone(training: Path) -> Iterator[None]:
         yield
 
 
-def _relay(start: dict[str, Any], messages: "queue.SimpleQueue[Any]") -> None:
+def _relay(
+    start: dict[str, Any], messages: "queue.SimpleQueue[Any]", acknowledge: Callable[[], None]
+) -> None:
     process = owner.tag(start["pid"])
     watch = machine.watch()
     points: list[Metric] = []
@@ -93,17 +115,11 @@ def _relay(start: dict[str, Any], messages: "queue.SimpleQueue[Any]") -> None:
                         _end(live_run, start, end)
         except ConnectionError as error:
             if not told:
-                _tell(error)
+                live.tell(str(error))
+                acknowledge()
             told, wait = True, _RETRY_SECONDS
         if end:
             return
-
-
-def _tell(error: ConnectionError) -> None:
-    """Tells the user, and the training on stdout that they know."""
-    live.tell(str(error))
-    with contextlib.suppress(BrokenPipeError):  # the training is gone
-        os.write(1, b"told\n")
 
 
 def _read(lines: Iterable[str], messages: "queue.SimpleQueue[Any]") -> None:
