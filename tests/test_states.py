@@ -296,6 +296,24 @@ def test_a_commit_with_the_scores_of_an_earlier_state_is_passed_over(runs, capsy
     assert "dvc repro has nothing to do." in capsys.readouterr().out
 
 
+def test_a_commit_whose_outs_are_here_is_found_behind_many_that_share_its_result(runs, capsys):
+    model, _ = repro(0.5)
+    lock = Path("dvc.lock").read_text()
+    outs = yaml.safe_load(lock)["stages"]["train@v3"]["outs"]
+    (pace,) = (out["md5"] for out in outs if out["path"].endswith("pace.json"))
+    for number in range(9):
+        Path("dvc.lock").write_text(lock.replace(pace, f"a{number}" * 16))
+        commit("the same checkpoint, made in another time")
+    Path("dvc.lock").write_text(lock)
+    commit("whole")
+    whole = git("rev-parse", "HEAD")
+    write_params(0.75)
+    commit("other params")
+    checkout.main(PARAMS, model)
+    assert git("rev-parse", "HEAD") == whole
+    assert "dvc repro has nothing to do." in capsys.readouterr().out
+
+
 def test_head_is_searched_however_many_commits_hold_a_run(runs, capsys):
     scores = Path("metrics/v3/scores.json")
     before = scores.read_text()

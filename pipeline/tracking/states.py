@@ -79,6 +79,12 @@ def md5s(run: entities.Run) -> dict[str, str]:
     return {name.removeprefix(prefix): md5 for name, md5 in tags if name.startswith(prefix)}
 
 
+def md5s_of_outs(project: Path, state: State) -> set[str]:
+    """The md5s of all outs that a state's dvc.lock names."""
+    stages = _section(_parsed(_content(project, state.commit)[1]), "stages").values()
+    return {out["md5"] for stage in stages for out in stage.get("outs", []) if "md5" in out}
+
+
 def changed_params(project: Path, commit: str, run: entities.Run) -> dict[str, tuple[str, str]]:
     """A run's params that differ from a commit's params.yaml: dotted name, then the two values."""
     kind, key = run.data.tags["kind"], run.data.tags["key"]
@@ -176,10 +182,10 @@ def _section(document: Mapping[str, Any], name: str) -> dict[Any, Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def _parsed(params: str) -> Mapping[str, Any]:
-    """A params.yaml of any time; one that is none describes nothing."""
+def _parsed(text: str) -> Mapping[str, Any]:
+    """A params.yaml or dvc.lock of any time; one that is none describes nothing."""
     try:
-        document = yaml.load(params, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError:
         return {}
     return document if isinstance(document, dict) else {}

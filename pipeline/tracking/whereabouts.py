@@ -1,6 +1,5 @@
 """Says where a run's state is in this repository, and how it can be brought back from here."""
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from pipeline.revision import git
 from pipeline.tracking import identity, lookup, outs, states
 
 _NAMES = 5  # of many files, so many are named
-_STATES = 8  # of many commits that hold a run, so many are searched for all outs
+_STATES = 8  # of many commits that hold a run, so many are asked of DVC, which takes a while
 
 
 def of(project: Path, run: Run) -> list[str]:
@@ -33,15 +32,19 @@ def of(project: Path, run: Run) -> list[str]:
 def best(project: Path, run: Run) -> states.State | None:
     """The first state of a run that has all its outs here, else the first; None if there is none.
 
-    A commit may lack metrics that a later one brought, or have those of an earlier state. HEAD,
-    whose outs are the likeliest to be here, is among those searched however many hold the run.
+    A commit may lack metrics that a later one brought, or have those of an earlier state. Those
+    of whose outs the cache lacks the fewest are asked first, and HEAD however many hold the run.
     """
-    found = list(itertools.islice(states.find(project, run), _STATES))
+    found = list(states.find(project, run))
+    made = {state: states.md5s_of_outs(project, state) for state in found}
+    cached = outs.cached(project, {md5: md5 for md5s in made.values() for md5 in md5s}).keys()
+    found.sort(key=lambda state: len(made[state] - cached))
+    asked = found[:_STATES]
     head = states.at_head(project, run)
-    if head and head not in found:
-        found.append(head)
-    whole = (state for state in found if not outs.survey(project, state.commit).absent)
-    return next(whole, found[0]) if found else None
+    if head and head not in asked:
+        asked.append(head)
+    whole = (state for state in asked if not outs.survey(project, state.commit).absent)
+    return next(whole, asked[0]) if asked else None
 
 
 def described(project: Path, state: states.State) -> str:
