@@ -221,10 +221,8 @@ def test_an_imported_network_is_asked_about_data_of_its_own_classes(path):
         f"models.v3.data: {document['models']['v3']['data']} {told}",
         f"rows.v3_os16.data: {document['rows']['v3_os16']['data']} {told}",
     ]
-    for fitting in (
-        "voc",
-        "generic",
-    ):  # what a checkpoint of mere numbers has shows when it is read
+    # Whether mere numbers fit shows when the checkpoint is read.
+    for fitting in ("voc", "generic"):
         imported["classes"] = fitting
         path.write_text(yaml.safe_dump(document))
         assert experiment.load(path).imports["authors"].classes == fitting
