@@ -79,6 +79,12 @@ def _wait_for(condition):
         time.sleep(0.1)
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """A busy machine imports MLflow slowly, and a training's end waits for its last points."""
+    monkeypatch.setattr(live, "_CLOSE_SECONDS", 60.0)
+
+
 @pytest.fixture(scope="module")
 def postgresql():
     with tempfile.TemporaryDirectory() as name:
@@ -208,6 +214,8 @@ def test_a_training_is_shown_while_it_runs(project):
     with training(project) as log:
         for step, loss in LOSSES:
             log(step, {"train/loss": loss})
+        _wait_for(lambda: [curve(run, "train/loss") for run in all_runs()] == [LOSSES])
+        assert all_runs()[0].info.status == "RUNNING"
     (run,) = all_runs()
     assert (run.info.status, curve(run, "train/loss")) == ("FINISHED", LOSSES)
     publish_all()
