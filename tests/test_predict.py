@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from pipeline.data.images import normalise
 from pipeline.inference.predict import folded, label_maps, predict, prepared
 from pipeline.model import deeplab
-from pipeline.model.atrous_depthwise import AtrousDepthwise
+from pipeline.model.depthwise import DepthwiseConv2d
 from pipeline.splits import Split
 
 CPU = torch.device("cpu")
@@ -173,9 +173,9 @@ def test_bfloat16_gives_almost_the_labels_of_float32(split, changes):
 def test_a_network_for_a_cpu_has_our_own_convolutions_and_one_for_export_none():
     model = build(separable=True)
     copy_for_export, ready = folded(model), prepared(model, synthetic.inference(), CPU)
-    # Of atrous rates 1, 2 and 3.
+    # Of atrous rates 1, 2 and 3; no convolution of the backbone is depthwise.
     for network, expected in ((model, 0), (copy_for_export, 0), (ready, 2)):
-        layers = [layer for layer in network.modules() if isinstance(layer, AtrousDepthwise)]
+        layers = [layer for layer in network.modules() if isinstance(layer, DepthwiseConv2d)]
         assert len(layers) == expected
 
 

@@ -20,7 +20,7 @@ from pipeline.data.images import normalise
 from pipeline.inference import folding, upsampling
 from pipeline.inference.config import Inference
 from pipeline.label_map import LabelMap
-from pipeline.model import atrous_depthwise
+from pipeline.model import depthwise
 from pipeline.model.config import Network
 from pipeline.model.deeplab import DeepLab
 from pipeline.model.layers import resize
@@ -71,7 +71,7 @@ def prepared(model: DeepLab, inference: Inference, device: torch.device) -> Deep
     """A network that computes the same, faster: for a CPU it has other layers.
 
     Batch normalisation is folded, which moves logits by some 3e-6 of the largest, of ResNet-101,
-    and `atrous_depthwise` sums in another order: a label changes where two classes are as near as
+    and `depthwise` sums in another order: a label changes where two classes are as near as
     that. In bfloat16 the weights are rounded once, not in each pass.
 
     Args:
@@ -82,7 +82,7 @@ def prepared(model: DeepLab, inference: Inference, device: torch.device) -> Deep
     if device.type != "cpu":
         return model.to(device)
     ready = folded(model)
-    atrous_depthwise.replace(ready)
+    depthwise.replace(ready)
     return ready.to(torch.bfloat16) if inference.precision == "bfloat16" else ready
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipeline.model import atrous_depthwise
+from pipeline.model import depthwise
 from pipeline.model.deeplab import DeepLab
 from pipeline.training.config import Training
 
@@ -62,9 +62,9 @@ def prepare(model: DeepLab, training: Training, device: torch.device) -> DeepLab
     """
     model = model.to(device)
     if device.type == "cpu":
-        atrous_depthwise.replace(model)
+        depthwise.replace(model)
         if training.precision == "bfloat16":
-            atrous_depthwise.require_right_gradients(model)
+            depthwise.require_right_gradients(model)
     if training.batch_norm == "synchronised":
         # timm's, as its layers of batch normalisation and ReLU in one would lose the ReLU.
         model = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]

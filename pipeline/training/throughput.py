@@ -23,7 +23,7 @@ def flops_per_image(model: DeepLab, training: Training) -> int:
     """Floating-point operations of one training crop, counted on the network's shapes.
 
     Convolutions and matrix products alone: some 0.1 % are missing where a CPU trains ASPP's
-    depthwise convolutions as `atrous_depthwise`.
+    depthwise convolutions as `depthwise`.
     """
     shapes = copy.deepcopy(model).to("meta").eval()
     side = training.crop_size

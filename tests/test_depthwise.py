@@ -5,21 +5,27 @@ import synthetic
 import torch
 from torch import nn
 
-from pipeline.model import atrous_depthwise, deeplab
-from pipeline.model.atrous_depthwise import AtrousDepthwise
+from pipeline.model import deeplab, depthwise
+from pipeline.model.depthwise import DepthwiseConv2d
 
 
-def depthwise(rate, kernel_size=3, bias=True, channels=5):
+def atrous(rate, kernel_size=3, bias=True, channels=5):
     torch.manual_seed(0)
     padding = rate * (kernel_size // 2)
     arguments = {"padding": padding, "dilation": rate, "groups": channels, "bias": bias}
     return nn.Conv2d(channels, channels, kernel_size, **arguments).eval()
 
 
+def strided(stride, kernel_size=3, bias=True, channels=5):
+    torch.manual_seed(0)
+    arguments = {"padding": kernel_size // 2, "stride": stride, "groups": channels, "bias": bias}
+    return nn.Conv2d(channels, channels, kernel_size, **arguments).eval()
+
+
 def replaced(convolution):
     model = nn.Sequential(copy.deepcopy(convolution))
-    atrous_depthwise.replace(model)
-    assert type(model[0]) is AtrousDepthwise
+    depthwise.replace(model)
+    assert type(model[0]) is DepthwiseConv2d
     return model[0]
 
 
@@ -40,16 +46,28 @@ def gradients(layer, maps):
 @pytest.mark.parametrize(("height", "width"), [(33, 33), (20, 9), (7, 8), (1, 1), (1, 41)])
 @pytest.mark.parametrize(("kernel_size", "bias"), [(3, True), (3, False), (5, True)])
 def test_result_and_gradients_are_those_of_the_convolution(rate, height, width, kernel_size, bias):
-    convolution = depthwise(rate, kernel_size, bias)
+    convolution = atrous(rate, kernel_size, bias)
     maps = random_maps(2, 5, height, width)
     found, expected = gradients(replaced(convolution), maps), gradients(convolution, maps)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
     assert found[0].is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("rate", [2, 7])
-def test_gradients_are_those_of_small_differences(rate):
-    layer = replaced(depthwise(rate, channels=2).double())
+@pytest.mark.parametrize("stride", [2, 3, (1, 2)])
+@pytest.mark.parametrize(("height", "width"), [(33, 33), (20, 9), (7, 8), (1, 1), (1, 41)])
+@pytest.mark.parametrize(("kernel_size", "bias"), [(3, True), (3, False), (5, True)])
+def test_so_they_are_where_the_kernel_steps_over_pixels(stride, height, width, kernel_size, bias):
+    convolution = strided(stride, kernel_size, bias)
+    maps = random_maps(2, 5, height, width)
+    found, expected = gradients(replaced(convolution), maps), gradients(convolution, maps)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "convolution", [atrous(2, channels=2), atrous(7, channels=2), strided(2, channels=2)]
+)
+def test_gradients_are_those_of_small_differences(convolution):
+    layer = replaced(convolution.double())
     maps = random_maps(1, 2, 9, 8, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(layer, (maps,))
     assert torch.autograd.gradcheck(
@@ -61,7 +79,7 @@ def test_gradients_are_those_of_small_differences(rate):
 
 
 def test_a_tap_that_is_far_away_is_counted_where_it_is_inside():
-    convolution = depthwise(7, bias=False, channels=1)
+    convolution = atrous(7, bias=False, channels=1)
     convolution.weight.data = torch.tensor([[[[0.0, 0, 0], [0, 1, 0], [0, 0, 10]]]])
     maps = torch.zeros(1, 1, 9, 9)
     maps[0, 0, 8, 7] = 3.0
@@ -72,10 +90,10 @@ def test_a_tap_that_is_far_away_is_counted_where_it_is_inside():
 
 
 # Wide enough for torch's own gradient in bfloat16 to be what was in memory before.
-@pytest.mark.parametrize("rate", [2, 6, 12])
 @pytest.mark.parametrize("side", [17, 33, 65])
-def test_gradients_in_bfloat16_are_near_those_in_float32(rate, side):
-    convolution = depthwise(rate, channels=32, bias=False)
+@pytest.mark.parametrize(("kind", "number"), [(atrous, 2), (atrous, 6), (atrous, 12), (strided, 2)])
+def test_gradients_in_bfloat16_are_near_those_in_float32(kind, number, side):
+    convolution = kind(number, channels=32, bias=False)
     weight = convolution.weight.data = convolution.weight.data.bfloat16().float()
     maps = random_maps(2, 32, side, side, dtype=torch.bfloat16)
     layer = replaced(convolution)
@@ -89,7 +107,7 @@ def test_gradients_in_bfloat16_are_near_those_in_float32(rate, side):
 
 @torch.inference_mode()
 def test_a_model_of_bfloat16_sums_in_float32_and_rounds_once():
-    convolution = depthwise(7).to(torch.bfloat16)
+    convolution = atrous(7).to(torch.bfloat16)
     maps = random_maps(1, 5, 20, 30, dtype=torch.bfloat16)
     found = replaced(convolution)(maps)
     expected = copy.deepcopy(convolution).float()(maps.float()).to(torch.bfloat16)
@@ -98,10 +116,11 @@ def test_a_model_of_bfloat16_sums_in_float32_and_rounds_once():
 
 
 OTHERS = [
-    nn.Conv2d(4, 4, 3, padding=1, groups=4),  # not atrous
+    nn.Conv2d(4, 4, 3, padding=1, groups=4),  # neither atrous nor of a stride
     nn.Conv2d(4, 4, 3, padding=12, dilation=12),  # not depthwise
     nn.Conv2d(4, 8, 3, padding=12, dilation=12, groups=4),
-    nn.Conv2d(4, 4, 3, padding=12, dilation=12, groups=4, stride=2),
+    nn.Conv2d(4, 4, 3, padding=12, dilation=12, groups=4, stride=2),  # both
+    nn.Conv2d(4, 4, 3, stride=2, groups=4),  # padded by someone else
     nn.Conv2d(4, 4, 3, padding=11, dilation=12, groups=4),  # gives a smaller map
     nn.Conv2d(4, 4, 3, padding=12, dilation=12, groups=4, padding_mode="reflect"),
     nn.Conv2d(4, 4, 3, padding="same", dilation=12, groups=4),
@@ -109,20 +128,20 @@ OTHERS = [
 
 
 def test_only_what_computes_the_same_is_replaced():
-    model = nn.Sequential(*OTHERS, nn.Sequential(depthwise(12)))
+    model = nn.Sequential(*OTHERS, nn.Sequential(atrous(12), strided(2)))
     before = dict(model.named_parameters())
-    atrous_depthwise.replace(model)
+    depthwise.replace(model)
     assert [type(module) for module in model[:-1]] == [nn.Conv2d] * len(OTHERS)
-    assert type(model[-1][0]) is AtrousDepthwise
+    assert [type(module) for module in model[-1]] == [DepthwiseConv2d] * 2
     after = dict(model.named_parameters())
     assert after.keys() == before.keys()
     assert all(after[name] is before[name] for name in before)
 
 
 def test_a_network_whose_gradients_would_be_wrong_in_bfloat16_is_refused():
-    atrous_depthwise.require_right_gradients(nn.Sequential(*OTHERS[:2], replaced(depthwise(2))))
+    depthwise.require_right_gradients(nn.Sequential(*OTHERS[:2], replaced(atrous(2))))
     with pytest.raises(ValueError, match=r"bfloat16 on a CPU .* 0\.1, .* of 2 groups; set float32"):
-        atrous_depthwise.require_right_gradients(
+        depthwise.require_right_gradients(
             nn.Sequential(nn.Sequential(OTHERS[0], nn.Conv2d(4, 4, 3, dilation=2, groups=2)))
         )
 
@@ -135,7 +154,7 @@ def test_aspp_of_the_paper_has_the_same_logits():
     synthetic.scramble_batch_norm(model).eval()
     images = random_maps(2, 3, 257, 193)
     expected = model.coarse_logits(images)
-    atrous_depthwise.replace(model)
-    assert sum(isinstance(module, AtrousDepthwise) for module in model.modules()) == 3
+    depthwise.replace(model)
+    assert sum(isinstance(module, DepthwiseConv2d) for module in model.modules()) == 3
     found = model.coarse_logits(images)
     assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
