@@ -3,9 +3,11 @@ import re
 from pathlib import Path
 
 import pytest
+import synthetic
 import yaml
 
 from pipeline import experiment, params
+from pipeline.inference.config import scaled_side
 from pipeline.originals.config import Archive, Trainaug, split_checksum
 
 COMMITTED = Path(__file__).parents[1] / "params.yaml"
@@ -437,3 +439,11 @@ def test_merge_keys_are_understood(path):
     text = "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}"
     path.write_text(text)
     assert params.read(path)["b"] == {"x": 1, "y": 3}
+
+
+def test_sides_are_scaled_by_what_is_written_not_by_the_nearest_binary_fraction():
+    # 720 * 0.7 is 503.99999999999994 in floats, and 505 is 63 * 8 + 1.
+    assert scaled_side(721, 0.7) == 505
+    assert scaled_side(513, 1.25) == 641
+    assert scaled_side(257, 0.7) == 180  # a part of a pixel is left out
+    synthetic.inference(output_stride=8, height=721, width=721, scales=[0.7])

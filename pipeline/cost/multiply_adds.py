@@ -28,7 +28,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from pipeline.inference.config import Inference
+from pipeline.inference.config import Inference, scaled_side
 from pipeline.model import deeplab
 from pipeline.model.config import Network
 from pipeline.model.deeplab import DeepLab
@@ -85,7 +85,9 @@ def of_row(network: Network, inference: Inference, num_classes: int) -> Cost:
     description = network.model_dump_json()
     built = (description, num_classes, inference.output_stride)
     passes = [
-        _operations(*built, _scaled(inference.height, scale), _scaled(inference.width, scale))
+        _operations(
+            *built, *(scaled_side(side, scale) for side in (inference.height, inference.width))
+        )
         for scale in inference.scales
         for _ in range(2 if inference.flip else 1)
     ]
@@ -139,11 +141,6 @@ def _operations(
 ) -> Operations:
     model = _build(description, num_classes, output_stride)
     return count(model.coarse_logits, (1, 3, height, width))
-
-
-def _scaled(side: int, scale: float) -> int:
-    """Size of a side after scaling, corners aligned."""
-    return int((side - 1) * scale + 1)
 
 
 def _convolution_parameters(model: nn.Module) -> int:

@@ -17,7 +17,7 @@ from torch import nn
 from torch.export import Dim
 
 from pipeline.classes import Classes
-from pipeline.inference.config import Inference
+from pipeline.inference.config import Inference, exact
 from pipeline.model.config import Network
 from pipeline.model.deeplab import DeepLab
 from pipeline.pictures import labelling
@@ -67,7 +67,7 @@ def build(
         classes: go into the metadata.
         facts: more metadata.
     """
-    scale = Fraction(str(inference.scales[0]))
+    scale = exact(inference.scales[0])
     traced = _traced(model, inference.output_stride)
     before = parser.parse_model(_before(network, inference, scale))
     after = parser.parse_model(_after(model.logits_stride, classes.num_classes, scale))

@@ -1,5 +1,6 @@
 """The `inference` section of a row: how a trained network is turned into label maps."""
 
+from fractions import Fraction
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -8,6 +9,16 @@ from pipeline.model.config import OutputStride
 from pipeline.params import Config
 
 Size = Annotated[int, Field(ge=1)]
+
+
+def exact(scale: float) -> Fraction:
+    """A scale as it is written: the float nearest to 0.7 is not 7/10, and sides come out odd."""
+    return Fraction(str(scale))
+
+
+def scaled_side(side: int, scale: float) -> int:
+    """Pixels of a side of that many after scaling, corners aligned, a part of one left out."""
+    return int((side - 1) * exact(scale)) + 1
 
 
 class Inference(Config):
@@ -36,10 +47,10 @@ class Inference(Config):
         stride = self.output_stride
         for side, size in (("height", self.height), ("width", self.width)):
             for scale in self.scales:
-                scaled = (size - 1) * scale + 1
+                scaled = (size - 1) * exact(scale) + 1
                 if scaled % stride != 1 or scaled <= stride:
                     raise ValueError(
-                        f"{side}: {size} at scale {scale} gives {scaled:g}, which is not "
+                        f"{side}: {size} at scale {scale} gives {float(scaled):g}, which is not "
                         f"k * {stride} + 1 with k >= 1, as output_stride {stride} needs"
                     )
         return self

@@ -18,7 +18,7 @@ import torch
 from pipeline.data import batches
 from pipeline.data.images import normalise
 from pipeline.inference import folding, upsampling
-from pipeline.inference.config import Inference
+from pipeline.inference.config import Inference, scaled_side
 from pipeline.label_map import LabelMap
 from pipeline.model import depthwise
 from pipeline.model.config import Network
@@ -117,7 +117,7 @@ def predict(model: DeepLab, images: torch.Tensor, inference: Inference) -> torch
             return upsampling.labels(_coarse_logits(model, images), height, width)
         total = torch.zeros(())
         for scale in inference.scales:
-            scaled = resize(images, *(_scaled(side, scale) for side in (height, width)))
+            scaled = resize(images, *(scaled_side(side, scale) for side in (height, width)))
             total = _probabilities(model, scaled, height, width, scale) + total
             if inference.flip:
                 mirrored = _probabilities(model, scaled.flip(3), height, width, scale)
@@ -140,11 +140,6 @@ def _probabilities(
     then to the nominal size, as the authors do: at scale 0.75 going at once changes 1 % of labels.
     """
     logits = _coarse_logits(model, images)
-    step = max(1.0, scale) / model.logits_stride
-    logits = resize(logits, *(_scaled(side, step) for side in (height, width)))
+    nominal = (scaled_side(side, max(1.0, scale)) for side in (height, width))
+    logits = resize(logits, *((side - 1) // model.logits_stride + 1 for side in nominal))
     return resize(logits, height, width).softmax(dim=1)
-
-
-def _scaled(side: int, scale: float) -> int:
-    """Size of a side after scaling, corners aligned."""
-    return int((side - 1) * scale + 1)

@@ -7,7 +7,6 @@ the network, and its label map enlarged again to the picture's own size.
 """
 
 import math
-from fractions import Fraction
 
 import cv2
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.images import normalise
 from pipeline.inference import predict
-from pipeline.inference.config import Inference
+from pipeline.inference.config import Inference, exact
 from pipeline.label_map import LabelMap
 from pipeline.model.config import Network
 from pipeline.model.deeplab import DeepLab
@@ -78,8 +77,9 @@ def strategy(network: Network) -> Inference:
 
 def step(inference: Inference) -> int:
     """The least u such that a side of k * u + 1 is k' * output_stride + 1 at every scale."""
-    scales = [Fraction(str(scale)) for scale in inference.scales]
-    return inference.output_stride * math.lcm(*(scale.denominator for scale in scales))
+    return inference.output_stride * math.lcm(
+        *(exact(scale).denominator for scale in inference.scales)
+    )
 
 
 def _shrunk(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
