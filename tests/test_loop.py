@@ -82,6 +82,14 @@ def test_a_training_does_not_depend_on_what_torch_drew_before(split):
     assert are_equal(weights_of(train(split)[0]), weights_of(model))
 
 
+def test_on_one_device_synchronised_batch_normalisation_is_the_usual(split):
+    (model, logged), (alone, logged_alone) = (
+        train(split, batch_norm=kind) for kind in ("synchronised", "trained")
+    )
+    assert logged == logged_alone
+    assert are_equal(weights_of(model), weights_of(alone))
+
+
 def test_another_seed_gives_another_training(split):
     assert not are_equal(weights_of(train(split, seed=1)[0]), weights_of(train(split, seed=2)[0]))
 

@@ -142,6 +142,16 @@ def test_as_many_gpus_are_used_as_the_batch_can_be_split_over(
     assert said.startswith(
         f"training on {expected} of {num_gpus} GPUs: batch_size: {batch_size} "
     ) == (expected < num_gpus)
+    images = f"batch normalisation is of the {batch_size // expected} images of each; "
+    assert (images in said) == (expected > 1)
+
+
+def test_whose_batch_normalisation_is_of_all_images_is_told_nothing(monkeypatch, capsys):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    training = synthetic.training(batch_size=16, batch_norm="synchronised")
+    assert launch.num_processes(synthetic.network(), training) == 8
+    assert capsys.readouterr().err == ""
 
 
 def test_one_of_many_processes_starts_no_others(monkeypatch):

@@ -26,13 +26,21 @@ _SHUTDOWN_VARIABLE, _SHUTDOWN_SECONDS = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600"
 def num_processes(network: Network, training: Training) -> int:
     """How many processes this one should start: 1 where it should train itself.
 
-    As many as there are GPUs, or the most that the batch can be split over; says so if it is less.
+    As many as there are GPUs, or the most that the batch can be split over. Says so if it is less,
+    and where batch normalisation is of fewer images than it would be on one GPU.
     """
     num_gpus = 1 if "RANK" in os.environ else torch.cuda.device_count()
     mistakes = {n: part_mistake(network, training, num_devices=n) for n in range(1, num_gpus + 1)}
     usable = max((n for n, mistake in mistakes.items() if mistake is None), default=1)
     if usable < num_gpus:
         print(f"training on {usable} of {num_gpus} GPUs: {mistakes[num_gpus]}", file=sys.stderr)
+    if usable > 1 and training.batch_norm == "trained":
+        images = training.batch_size // usable // training.accumulation_steps
+        print(
+            f"training on {usable} GPUs: batch normalisation is of the {images} images of each; "
+            "batch_norm: synchronised makes it that of all",
+            file=sys.stderr,
+        )
     return usable
 
 
