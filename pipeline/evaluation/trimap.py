@@ -54,7 +54,7 @@ def counts_by_trimap(
     check_shapes(label, prediction)
     scored = label != ignore_index
     sizes = (max_trimap_width + 1, num_classes, num_classes)
-    if scored.all():
+    if scored.all():  # the distance to nothing would be OpenCV's largest, not infinity
         counts = np.zeros(sizes, np.int64)
         counts[-1] = confusion_matrix(
             label, prediction, num_classes=num_classes, ignore_index=ignore_index
@@ -70,8 +70,6 @@ def counts_by_trimap(
 def _narrowest_trimap(scored: NDArray[np.bool_], band: Band, max_trimap_width: int) -> LabelMap:
     if band == "square":
         return _narrowest_square(scored, max_trimap_width)
-    if scored.all():  # the distance to nothing would be OpenCV's largest, not infinity
-        return np.full(scored.shape, max_trimap_width, np.uint8)
     # The root of a whole number of squared pixels, exact where it is whole itself.
     distance = cv2.distanceTransform(scored.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     narrowest = cv2.convertScaleAbs(np.ceil(distance), None, 1, -1)  # minus 1, at most 255

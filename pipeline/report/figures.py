@@ -21,7 +21,7 @@ from pipeline.report.results import Result
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#444444")
 _LINES = ("-", "--", ":", "-.")  # once the colours are used up, and then again
 _LINE_WIDTHS = (2.0, 1.0)  # once those are used up: a preset has more rows than 28
-_HATCHES = ("", "////", "....", "xxxx")
+_HATCHES = ("", "////")  # likewise
 _INK = "#1f2328"
 
 _STYLE = {
@@ -42,6 +42,8 @@ _STYLE = {
 }
 
 _MAX_BANDS = 4
+_MAX_BARS = 8  # rows, beyond which IoU per class is a map
+_MIN_FONT = 5.0  # points, below which numbers are not written into it
 _MAX_WRITTEN = 25  # classes, beyond which a confusion matrix has colours alone
 
 # Inches.
@@ -103,11 +105,47 @@ def trimap_curves(results: Sequence[Result], path: Path) -> None:
         _legend(drawn, axes.lines, curves)
 
 
-def iou_bars(results: Sequence[Result], path: Path) -> None:
-    """Draws IoU per class, a group per class and a bar per row, if there is a row."""
+def iou_per_class(results: Sequence[Result], path: Path) -> None:
+    """Draws IoU by class and row, if there is a row: as bars, or of many rows as a map."""
     names = class_names(results)
-    if not names:
-        return
+    if names and len(results) <= _MAX_BARS:
+        _iou_bars(results, names, path)
+    elif names:
+        _iou_map(results, names, path)
+
+
+def _iou_map(results: Sequence[Result], names: Sequence[str], path: Path) -> None:
+    """A line per class and a numbered column per row, whose keys stand above."""
+    iou = [[r.scores.iou_per_class.get(name, np.nan) for r in results] for name in names]
+    shares = 100 * np.array(iou)
+    legend_height = _LEGEND_LINE * len(results) + 0.2
+    height, width = 0.2 * len(names), _WIDTH - 1.85
+    font = min(9.0, 72 * 0.42 * width / len(results))
+    with figure(path, _WIDTH, legend_height + height + 0.9) as drawn:
+        axes = place(drawn, 1.65, legend_height + 0.3, width, height)
+        axes.set_facecolor("#e1e4e8")  # of a class that a row does not have
+        axes.imshow(shares, cmap="viridis", vmin=0, vmax=100, aspect="auto")
+        axes.grid(visible=False)
+        axes.set_yticks(range(len(names)), [shorten(name, _NAME_LENGTH) for name in names])
+        axes.set_xticks(range(len(results)), [str(n + 1) for n in range(len(results))])
+        axes.tick_params(axis="x", top=True, labeltop=True, bottom=False, labelbottom=False)
+        axes.tick_params(axis="both", length=0)
+        for tick in axes.get_xticklabels():
+            tick.set_fontsize(font)
+        for (line, column), share in np.ndenumerate(shares):
+            if font >= _MIN_FONT and not np.isnan(share):
+                colour = _INK if share > 60 else "white"
+                look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 0.9 * font}
+                axes.text(column, line, f"{share:.0f}", color=colour, **look)
+        for number, result in enumerate(results):
+            key = f"{number + 1:>2}  {shorten(result.key, _KEY_LENGTH)}"
+            below_top = 0.1 + _LEGEND_LINE * (number + 0.5)
+            drawn.text(0.1 / _WIDTH, 1 - below_top / drawn.get_size_inches()[1], key, va="center")
+        axes.set_xlabel("IoU, %; grey: a class that neither label nor prediction has")
+
+
+def _iou_bars(results: Sequence[Result], names: Sequence[str], path: Path) -> None:
+    """A group per class and a bar per row."""
     bar = 0.2 if len(results) < 3 else 0.12
     group = bar * len(results) + 0.1
     legend_height = _LEGEND_LINE * len(results) + 0.2

@@ -49,7 +49,8 @@ def _grid(rows: Mapping[str, Published], ours: Sequence[Result | Submitted], pap
             if one is None:
                 muted.add(len(lines))
             costs = _costs(row, one) if has_costs else []
-            name = [f"{_PREFIX.sub('', key)}\n{row.dataset}", f"{row.miou:.2f}"]
+            note = f"; {row.note}" if row.note else ""
+            name = [f"{_PREFIX.sub('', key)}\n{row.dataset}{note}", f"{row.miou:.2f}"]
             lines.append([*name, *_scores(row, one, paper), *costs, *_made(one)])
     header = [*_HEADER, *(_COSTS if has_costs else []), *_OURS]
     return Grid(header, lines, num_text_columns=1, muted=frozenset(muted))
@@ -73,7 +74,10 @@ def _scores(row: Published, ours: Result | Submitted | None, paper: Paper) -> li
 
 def _costs(row: Published, ours: Result | Submitted | None) -> list[str]:
     counted = ours.multiply_adds if isinstance(ours, Result) else None
-    return [table.NOTHING if c is None else f"{c:.2f}" for c in (row.multiply_adds, counted)]
+    costs = [table.NOTHING if c is None else f"{c:.2f}" for c in (row.multiply_adds, counted)]
+    if row.multiply_adds_corrected is not None:
+        costs[0] += f"\na misprint of {row.multiply_adds_corrected:.2f}"
+    return costs
 
 
 def _made(ours: Result | Submitted | None) -> list[str]:

@@ -71,7 +71,7 @@ def build(
     return [
         *_warnings(results),
         _results(results, paper),
-        _claims(found),
+        _claims(found, results, paper),
         _boundaries(results, paper, evidence.comparisons),
         *published_tables.build(results, evidence.submitted, paper),
         *_submissions(evidence.submitted),
@@ -135,15 +135,21 @@ def _whose(published: Counterpart) -> str:
     return "the model zoo's" if published.source == "model zoo" else "the paper's"
 
 
-def _claims(found: Sequence[Verdict]) -> Section:
+def _claims(found: Sequence[Verdict], results: Sequence[Result], paper: Paper) -> Section:
     run = [verdict for verdict in found if verdict.gain]
     holding = sum(verdict.holds for verdict in run)
     summary = (
         f"{len(found)} claims of the paper that are differences of two of its rows: put to "
         f"the test here: {len(run)}, and of these hold: {holding}. Ours is the difference in mIoU "
         "points and, in brackets, between which bounds 95 % of the draws of images lie, "
-        "both rows on the same draws. What another training would change is not in it."
+        "both rows on the same draws. What another training would change is not in it. A claim of "
+        "no gain is at most not contradicted: data that cannot tell two rows apart shows nothing."
     )
+    if not all(table.is_comparable(result, paper) for result in results if result.published):
+        summary += (
+            " Rows that were not scored on the images of the paper stand in for its rows: what "
+            "holds of them holds of these networks and images."
+        )
     lines = [
         [
             f"{verdict.claim.text}\n{verdict.claim.section}",
@@ -172,7 +178,8 @@ def _pairs(found: Sequence[Comparison]) -> list[Section]:
     told = (
         "mIoU points of one row over another on the same draws of images, with the 95 % interval "
         f"of a paired bootstrap; {min(len(found), _MAX_PAIRS)} of {len(found)} pairs, the largest "
-        "differences first. All are in metrics/comparisons.json."
+        "differences first. Each interval is of its pair alone: of 20 pairs without a difference, "
+        "one is expected to seem significant. All are in metrics/comparisons.json."
     )
     grid = Grid(["rows", "difference", "verdict"], lines, num_text_columns=1)
     return [Section("Rows compared in pairs", [told], [grid], [], is_folded=True)]
@@ -250,9 +257,9 @@ def _boundary_sentence(gain: BoundaryGain, compared: Sequence[Comparison]) -> st
     agrees = near > whole and near > 0
     return (
         f"The paper: with {gain.backbone} the decoder gains {gain.paper_gain:.1f} points of mIoU "
-        f"over bilinear upsampling within the narrowest trimap, and "
-        f"{gain.paper_gain_whole:.2f} over whole images. Here, {gain.decoder.key} against "
-        f"{gain.bilinear.key}: {near:+.2f} and {whole:+.2f}. "
+        f"over bilinear upsampling within the narrowest trimap of its figure, whose width it does "
+        f"not print, and {gain.paper_gain_whole:.2f} over whole images. Here, {gain.decoder.key} "
+        f"against {gain.bilinear.key}: {near:+.2f} and {whole:+.2f}. "
         + (
             "The direction is the paper's: the gain is larger at boundaries."
             if agrees
@@ -296,7 +303,7 @@ def _classes(results: Sequence[Result]) -> Section:
         if names
     ]
     num_classes = len(class_names(results))
-    picture = Picture(IOU_PICTURE, f"bars of IoU for {num_classes} classes, one per row", "")
+    picture = Picture(IOU_PICTURE, f"IoU of {num_classes} classes in each row", "")
     return Section("IoU per class", sentences, [], [picture])
 
 

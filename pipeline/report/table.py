@@ -20,7 +20,7 @@ TRIMAP_WIDTHS = (1, 3, 10, 40)
 PAPERS_ROW = "paper's row"
 INTERVAL = "95 % interval"
 NOTHING = "-"
-EMPTY = "No rows were run: params.yaml lists none."
+EMPTY = "No rows were run."
 
 
 def frame(results: Sequence[Result], paper: Paper) -> pd.DataFrame:

@@ -38,7 +38,7 @@ class Verdict:
             return NOT_RUN
         if self.claim.expected == "no gain":
             if not self.gain.is_significant:
-                return f"{HOLDS}: no significant gain"
+                return f"not contradicted: no significant gain, at most {self.gain.high:+.2f}"
             return "does not hold: gains" if self.gain.points > 0 else f"{HOLDS}: loses"
         if self.gain.is_significant:
             return HOLDS if self.gain.points > 0 else "does not hold: loses"
