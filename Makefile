@@ -54,7 +54,8 @@ checkout: setup ## bring code, params and outs back to the state of a run
 	@test -n "$(RUN)" || { echo "error: RUN=... is needed: an id of MLflow, or a key that one run has; make show RUN=... lists them"; exit 1; }
 	@python -m pipeline.tracking.checkout params.yaml "$(RUN)"
 
-publish: setup ## fill MLflow from DVC's outs, e.g. in a new clone after dvc pull
+publish: setup ## page and MLflow of what was run so far, or of what dvc pull brought
+	dvc repro --single-item multiply_adds compare report
 	dvc repro --force --single-item publish
 
 preset: ## take presets/NAME.yaml as params.yaml

@@ -5,12 +5,13 @@ What MLflow shows already is found again and completed: this can run any number 
 
 import functools
 import json
+import os
+import sys
 from pathlib import Path
-from typing import Any
 
-from pipeline import command, params, splits
+from pipeline import command, finished, params, splits
 from pipeline.report import paper, results
-from pipeline.tracking import provenance, publishing, runs
+from pipeline.tracking import current, provenance, publishing, runs
 
 
 def main(
@@ -23,13 +24,25 @@ def main(
     report: Path,
 ) -> None:
     """Reads all results, fills the experiment that params.yaml names."""
-    imports = params.load(params_file, "imports", dict[str, dict[str, Any]])
-    models = params.load(params_file, "models", dict[str, dict[str, Any]])
-    rows = params.load(params_file, "rows", dict[str, dict[str, Any]])
+
+    def checkpoint(key: str) -> Path:
+        return checkpoints / f"{key}.safetensors"
+
+    imports = params.load(params_file, "imports", current.Entries)
+    all_models = params.load(params_file, "models", current.Entries)
+    rows = params.load(params_file, "rows", current.Entries)
+    project = data.parent  # params.yaml names files from here
+    lock = project / "dvc.lock"
+    of_now = current.Current(provenance.stages(lock), imports, all_models, rows)
+    imports = of_now.imports(finished.entries(imports, checkpoint, "imports"))
+    models = of_now.models(finished.entries(all_models, checkpoint, "models"))
+    rows = of_now.rows(
+        finished.entries(rows, lambda key: metrics / key / "scores.json", "rows"),
+        imports | models,
+    )
     published = paper.load(paper_file)
     costs = json.loads((metrics / "multiply_adds.json").read_text(encoding="utf-8"))
-    project = data.parent  # params.yaml names files from here
-    locked = provenance.locked(project / "dvc.lock")
+    locked = provenance.locked(lock)
 
     @functools.cache
     def file(path: str) -> provenance.File:
@@ -44,7 +57,7 @@ def main(
             key,
             entry,
             archive=file(f"archives/{key}"),
-            checkpoint=checkpoints / f"{key}.safetensors",
+            checkpoint=checkpoint(key),
             history=history / f"{key}.jsonl",
         )
         for key, entry in imports.items()
@@ -56,9 +69,9 @@ def main(
             data=data_set(entry["data"], "training"),
             validation=data_set(entry["validation"]["data"], "validation"),
             start=file(entry["start"]),
-            checkpoint=checkpoints / f"{key}.safetensors",
+            checkpoint=checkpoint(key),
             history=history / f"{key}.jsonl",
-            training=results.read_training_cost(key, models, history),
+            training=results.read_training_cost(key, all_models, history),
         )
         for key, entry in models.items()
     }
@@ -70,8 +83,8 @@ def main(
             trained=trained[entry["model"]],
             paper=published,
             metrics=metrics / key,
-            cost=costs[key],
-            training=results.read_training_cost(entry["model"], models, history),
+            cost=costs.get(key, {}),
+            training=results.read_training_cost(entry["model"], all_models, history),
             figures={
                 "panels.png": report / "panels" / f"{key}.png",
                 "trimap.png": report / "trimap.png",
@@ -80,7 +93,13 @@ def main(
         for key, entry in rows.items()
     ]
     experiment = params.load(params_file, "mlflow", dict[str, str])["experiment"]
-    publishing.publish(experiment, [*trained.values(), *evaluated], provenance.origin(project))
+    try:
+        publishing.publish(experiment, [*trained.values(), *evaluated], provenance.origin(project))
+    except ConnectionError as error:
+        if "DVC_EXP_NAME" not in os.environ:
+            raise
+        # DVC would throw the experiment away, with all that was trained in it.
+        print(f"MLflow: {error}; `make publish` brings it in", file=sys.stderr)
 
 
 if __name__ == "__main__":

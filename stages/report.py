@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import command, files, params, revision
+from pipeline import command, files, finished, params, revision
 from pipeline.experiment import Row, Submission
 from pipeline.report import (
     comparisons,
@@ -39,8 +39,16 @@ def main(
     A row names its split from where the data folder stands: data/voc/val.arrow.
     """
     report = params.load(params_file, "report", Report)
-    rows = params.load(params_file, "rows", dict[str, Row])
-    submissions = params.load(params_file, "submissions", dict[str, Submission])
+    rows = finished.entries(
+        params.load(params_file, "rows", dict[str, Row]),
+        lambda key: metrics_folder / key / "scores.json",
+        "rows",
+    )
+    submissions = {
+        key: entry
+        for key, entry in params.load(params_file, "submissions", dict[str, Submission]).items()
+        if (checkpoints / f"{entry.model}.safetensors").exists()
+    }
     imports = params.load(params_file, "imports", dict[str, dict[str, Any]])
     models = params.load(params_file, "models", dict[str, dict[str, Any]])
     published = paper.load(paper_file)
@@ -100,7 +108,7 @@ def main(
                 folder / sections.confusion_picture(result.key),
             )
         figures.trimap_curves(ours, folder / sections.TRIMAP_PICTURE)
-        figures.iou_bars(ours, folder / sections.IOU_PICTURE)
+        figures.iou_per_class(ours, folder / sections.IOU_PICTURE)
         table.write(table.frame(ours, published), folder)
         files.write_text(folder / "report.md", markdown.render(report.title, report.note, contents))
         files.write_text(

@@ -25,6 +25,7 @@ LEVELS = [
         "experiment",
         "export_split",
         "files",
+        "finished",
         "label_map",
         "parallel",
         "params",

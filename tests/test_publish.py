@@ -15,6 +15,7 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, RESOURCE_ALREADY_EXISTS
 from stores import LOSSES, NAMES, all_runs, curve, one_run
 
 from bench import servers
+from pipeline import scratch
 from pipeline.tracking import filling, identity, owner, publishing, store
 from stages import publish
 
@@ -308,6 +309,72 @@ def test_a_training_that_lost_its_store_is_completed_each_iteration_once():
     run = store.open_client().get_run(run_id)
     assert run.info.status == "FINISHED"
     assert curve(run, "train/loss") == LOSSES
+
+
+def test_a_training_that_went_on_while_the_store_was_away_is_completed_in_its_run():
+    run_id = live_run(LOSSES[:2])
+    store.open_client().set_terminated(run_id, "KILLED")
+    publish_all()
+    assert len(all_runs()) == len(NAMES)
+    run = store.open_client().get_run(run_id)
+    assert (run.info.status, curve(run, "train/loss")) == ("FINISHED", LOSSES)
+
+
+def test_iterations_that_came_out_otherwise_when_it_went_on_are_shown_once(project):
+    with scratch.opened("v3", {}, str) as folder:
+        this = scratch.identity(folder)
+    seen = [LOSSES[0], (1, LOSSES[1][1] + 1e-6)]  # as on a GPU, after its last state
+    run_id = live_run(seen, **{owner.TRAINING: this})
+    publish_all()
+    publish_all()
+    assert len(all_runs()) == len(NAMES)
+    run = store.open_client().get_run(run_id)
+    assert (run.info.status, curve(run, "train/loss")) == ("FINISHED", [*seen, *LOSSES[2:]])
+
+
+def test_a_run_of_a_key_that_is_gone_does_not_run_for_ever():
+    run_id = live_run(LOSSES[:2], key="renamed")
+    publish_all()
+    assert store.open_client().get_run(run_id).info.status == "KILLED"
+
+
+def test_what_was_not_run_yet_is_left_out(project, capsys):
+    for path in ("checkpoints/v3.safetensors", "metrics/v3/scores.json"):
+        (project / path).unlink()
+    publish_all()
+    assert [run.info.run_name for run in all_runs()] == ["train@v3plus", "v3plus (Table 3)"]
+    said = capsys.readouterr().err
+    assert "1 of 2 models were run; the others are left out\n" in said
+    assert "2 of 3 rows were run; the others are left out\n" in said
+
+
+def test_what_was_made_with_other_params_is_left_out_and_named(project, capsys):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    row, model = params["rows"]["v3_flip"], params["models"]["v3plus"]
+    made = {
+        "train@v3plus": {"models.v3plus.training": {**model["training"], "scales": [1.0]}},
+        "predict@v3_flip": {"rows.v3_flip.inference": {**row["inference"], "flip": True}},
+        "predict@v3": {"rows.v3.inference": params["rows"]["v3"]["inference"]},
+    }
+    stages = {name: {"cmd": "x", "params": {"params.yaml": them}} for name, them in made.items()}
+    (project / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    publish_all()
+    assert [run.info.run_name for run in all_runs()] == ["train@v3", "v3 (Table 3)"]
+    said = capsys.readouterr().err
+    assert "model v3plus: left out, it was made with another models.v3plus.training\n" in said
+    assert "row v3_flip: left out, it was made with another rows.v3_flip.inference\n" in said
+
+
+def test_an_experiment_is_not_lost_for_a_store_that_is_away(monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{servers.free_port()}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(ConnectionError):
+        publish_all()
+    monkeypatch.setenv("DVC_EXP_NAME", "seed-1")
+    publish_all()
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("MLflow: http://127.0.0.1")
+    assert told.endswith("; `make publish` brings it in")
 
 
 def test_a_point_that_was_missing_gets_a_time_between_those_that_were_not():
