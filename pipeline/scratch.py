@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from pipeline.params import Config
 _PACKAGE = Path(__file__).resolve().parent
 _DESCRIPTION = "determined_by.json"
 _LOCK = "lock"
+# What tells this folder from one of the same name, for the same work on another machine.
+_ID = "id"
 _DIGITS = 12
 
 
@@ -78,7 +81,20 @@ def opened(
         lock.write(f"process {os.getpid()} on {os.uname().nodename}\n")
         lock.flush()
         files.write_json(folder / _DESCRIPTION, dict(determined_by))
+        if not (folder / _ID).exists():
+            files.write_text(folder / _ID, uuid.uuid4().hex)
         yield folder
+
+
+def busy() -> list[Path]:
+    """The folders in which a process of this machine is at work."""
+    return sorted(lock.parent for lock in root().glob(f"*/{_LOCK}") if _is_busy(lock))
+
+
+def identity(folder: Path) -> str:
+    """Tells a folder's work from the same work in another folder, as on another machine."""
+    file = folder / _ID
+    return f"{folder.name}-{file.read_text(encoding='utf-8')}" if file.exists() else folder.name
 
 
 def root() -> Path:
@@ -101,14 +117,18 @@ def _others(key: str, determined_by: Mapping[str, str]) -> Iterator[str]:
 
 def _is_left(folder: Path) -> bool:
     """Whether a folder has something to go on from, and no process that does."""
-    if {path.name for path in folder.iterdir()} <= {_LOCK, _DESCRIPTION}:
+    if {path.name for path in folder.iterdir()} <= {_LOCK, _DESCRIPTION, _ID}:
         return False
-    with (folder / _LOCK).open("a+", encoding="utf-8") as lock:
+    return not _is_busy(folder / _LOCK)
+
+
+def _is_busy(lock: Path) -> bool:
+    with lock.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return False
-    return True
+            return True
+    return False
 
 
 def _digest(*texts: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 import stores
 import synthetic
 import torch
+import yaml
 
 from pipeline.exporting import __main__ as export
 from pipeline.exporting import comparison, graph
@@ -155,6 +156,20 @@ def test_an_export_states_the_share_of_equal_labels_and_lies_beside_its_run(proj
     made = (project / "exports/v3.onnx").read_bytes()
     run_export()
     assert (project / "exports/v3.onnx").read_bytes() == made
+
+
+def test_an_export_is_not_laid_beside_a_run_of_another_strategy(
+    project, plain, monkeypatch, capsys
+):
+    monkeypatch.setattr(graph, "build", lambda *_: plain)
+    monkeypatch.setattr(comparison, "compare", lambda *_: [])
+    publish.main(*(Path(name) for name in ("params.yaml", *stores.INPUTS)))
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["rows"]["v3"]["inference"]["batch_size"] += 1
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    run_export()
+    said = "MLflow: not logged there, it has no run of this row and checkpoint\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_without_a_store_the_file_is_written_all_the_same(project, plain, monkeypatch, capsys):

@@ -291,6 +291,34 @@ def test_a_score_that_was_too_high_is_superseded_by_the_next(project):
     assert champion() == "v3"
 
 
+def test_so_is_one_whose_checkpoint_is_served_under_another_row_now(project):
+    set_miou(project, "v3plus", 0.3)
+    set_miou(project, "v3_flip", 0.9)
+    publish_all()
+    assert champion() == "v3_flip"
+    set_miou(project, "v3_flip", 0.4)  # v3, of the same checkpoint, has 0.5
+    publish_all()
+    assert champion() == "v3"
+
+
+def test_a_model_whose_files_are_lost_has_them_again(project):
+    publish_all()
+    shutil.rmtree(project / "mlartifacts")
+    publish_all()
+    client = store.open_client()
+    assert all(client.list_logged_model_artifacts(model.model_id) for model in logged())
+    assert len(logged()) == len(versions()) == 2
+
+
+def test_a_run_that_is_made_again_is_linked_to_its_model(project):
+    publish_all()
+    store.open_client().delete_run(stores.one_run("train@v3plus").info.run_id)
+    publish_all()
+    model = next(model for model in logged() if model.name == "v3plus")
+    outputs = stores.one_run("train@v3plus").outputs.model_outputs
+    assert [one.model_id for one in outputs] == [model.model_id]
+
+
 def test_a_second_training_adds_a_version_and_the_best_of_all_stays_champion(project):
     set_miou(project, "v3", 0.9)
     publish_all()

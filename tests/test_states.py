@@ -14,6 +14,7 @@ import synthetic
 import yaml
 from stores import all_runs
 
+from pipeline import scratch
 from pipeline.tracking import checkout, identity, outs, show, store
 from stages import publish
 
@@ -190,8 +191,11 @@ def test_a_state_of_the_working_tree_is_told_as_such(runs, capsys):
 
 def test_a_checkout_brings_back_code_params_and_outs_and_dvc_has_nothing_to_do(runs, capsys):
     checkout.main(PARAMS, runs["first"][1])
-    assert capsys.readouterr().out.endswith(
-        "Back to where you were:  git checkout main && dvc checkout\ndvc repro has nothing to do.\n"
+    assert re.fullmatch(
+        r"The way back:  git checkout main && dvc checkout\n"
+        r"evaluate@v3 is back: .*\n"
+        r"dvc repro has nothing to do\.\n",
+        capsys.readouterr().out,
     )
     assert CHECKPOINT.read_text() == "trained at 0.05"
     assert learning_rate() == 0.05
@@ -250,6 +254,44 @@ def test_nothing_moves_where_something_would_be_lost(runs, change, message):
     with pytest.raises(ValueError, match=message):
         checkout.main(PARAMS, runs["first"][0])
     assert [PARAMS.read_text(), CHECKPOINT.read_text(), git("rev-parse", "HEAD")] == kept
+
+
+def test_nothing_moves_under_a_training_that_runs(runs):
+    before = git("rev-parse", "HEAD")
+    with (
+        scratch.opened("v3", {}, str) as folder,
+        pytest.raises(ValueError, match=f"at work in {folder}: wait for its end, or end it"),
+    ):
+        checkout.main(PARAMS, runs["first"][0])
+    assert git("rev-parse", "HEAD") == before
+
+
+def test_who_interrupts_a_checkout_is_where_he_was(runs, monkeypatch):
+    real, calls = outs.checkout, []
+
+    def interrupted(project, *, allow_missing=False):
+        calls.append(allow_missing)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(project, allow_missing=allow_missing)
+
+    monkeypatch.setattr(outs, "checkout", interrupted)
+    before = CHECKPOINT.read_text()
+    with pytest.raises(KeyboardInterrupt):
+        checkout.main(PARAMS, runs["first"][0])
+    assert calls == [True, False, True]
+    assert git("symbolic-ref", "--short", "HEAD") == "main"
+    assert CHECKPOINT.read_text() == before
+
+
+def test_a_state_in_which_some_stages_never_ran_can_be_brought_back(runs, capsys):
+    params = yaml.safe_load(PARAMS.read_text())
+    params["models"]["never_run"] = params["models"]["v3"]
+    PARAMS.write_text(yaml.safe_dump(params))
+    commit("a model for later")
+    checkout.main(PARAMS, runs["later"][0])
+    assert outs.survey(Path(), "main").absent == []
+    assert "dvc repro has nothing to do" in capsys.readouterr().out
 
 
 def test_what_the_cache_has_lost_is_fetched_from_the_remote_if_there_is_one(runs, capsys):

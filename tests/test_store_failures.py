@@ -212,7 +212,7 @@ def test_a_server_that_is_killed_and_started_again_has_every_iteration_once(
         require_whole(project, undisturbed)
     (line,) = told(project)
     assert line.startswith(f"MLflow: {address}: ")
-    assert "the training is unharmed, and `dvc repro publish` brings in what is missing" in line
+    assert "the training is unharmed, and `make publish` brings in what is missing" in line
 
 
 def test_a_training_whose_server_was_never_there_is_brought_in_by_publish(

@@ -12,7 +12,7 @@ import stores
 from stores import LOSSES, MODEL, all_runs, curve, one_run
 
 from bench import servers
-from pipeline import files
+from pipeline import files, scratch
 from pipeline.splits import Split
 from pipeline.tracking import identity, live, provenance, relay, store
 from pipeline.tracking.identity import flatten
@@ -38,6 +38,7 @@ START = {
     "entry": MODEL,
     "pid": os.getpid(),
     "training": "v3-0123456789ab",
+    "training_id": "v3-0123456789ab-this",
 }
 
 
@@ -123,6 +124,16 @@ def test_the_md5_of_a_data_set_is_taken_from_dvc_lock(tmp_path):
 
 def test_without_dvc_lock_no_md5_is_known(tmp_path):
     assert provenance.locked(tmp_path / "dvc.lock") == {}
+
+
+def test_params_that_a_stage_was_not_run_with_are_named():
+    locked = {"params": {"params.yaml": {"models.v3": {"rate": "1e-05", "sides": [1, 2]}}}}
+    same = {"rate": 1e-5, "sides": [1, 2]}  # DVC writes 1e-05, which PyYAML takes for a text
+    assert provenance.other_params(locked, {"models": {"v3": same}}) == []
+    for other in ({"rate": 1e-5, "sides": [1, 3]}, {"rate": 1e-5}, {"rate": "x", "sides": [1, 2]}):
+        assert provenance.other_params(locked, {"models": {"v3": other}}) == ["models.v3"]
+    assert provenance.other_params(locked, {"models": {}}) == ["models.v3"]
+    assert provenance.other_params({}, {"models": {}}) == []
 
 
 def test_outside_git_a_run_has_no_origin(tmp_path):
@@ -228,8 +239,26 @@ def test_a_training_that_failed_and_went_on_does_not_keep_its_error(project):
 
 def test_another_training_of_the_same_model_is_another_run(project):
     relayed(START, *points(LOSSES[:3]))
-    relayed(START | {"training": "v3-ba9876543210"}, *points(), finished(project))
+    relayed(START | {"training_id": "v3-ba9876543210-this"}, *points(), finished(project))
     assert [run.info.status for run in all_runs()] == ["KILLED", "FINISHED"]
+
+
+def test_the_same_training_on_another_machine_is_another_run(project, tmp_path):
+    folders = [tmp_path / name / "scratch" for name in ("here", "there")]
+    ids = []
+    for folder in folders:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DVC_ROOT", str(folder.parent))
+            for _ in range(2):  # and it keeps its name when it goes on
+                with scratch.opened("v3", {"training": "0"}, str) as opened:
+                    ids.append(scratch.identity(opened))
+    here, again, there, _ = ids
+    assert here == again != there
+    assert here.rsplit("-", 1)[0] == there.rsplit("-", 1)[0]
+    relayed(START | {"training_id": here}, *points(LOSSES[:3]))
+    relayed(START | {"training_id": there}, *points(), finished(project))
+    assert [run.info.status for run in all_runs()] == ["KILLED", "FINISHED"]
+    assert curve(all_runs()[1], "train/loss") == LOSSES
 
 
 def test_predictions_of_a_validation_are_shown_as_a_picture(project):

@@ -11,6 +11,7 @@ exports/ROW.onnx takes uint8 RGB pictures (N, H, W, 3) of any size and gives the
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -68,8 +69,9 @@ def main(params_file: Path, row: str, checkpoints: Path, out: Path) -> None:
 def _attach(params_file: Path, row: str, checkpoint: Path, md5: str, file: Path) -> None:
     """The file is what was asked for: a store that is away takes nothing from it."""
     experiment = params.load(params_file, "mlflow.experiment", str)
+    inference = params.load(params_file, f"rows.{row}.inference", dict[str, Any])
     try:
-        run_id = attaching.attach(experiment, row, checkpoint.as_posix(), md5, file)
+        run_id = attaching.attach(experiment, row, inference, checkpoint.as_posix(), md5, file)
     except ConnectionError as error:
         print(f"MLflow: not logged there, {error}", file=sys.stderr)
         return

@@ -1,18 +1,28 @@
 """Puts a file that was made of a row's checkpoint beside the row's run."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.tracking import identity, store
 
 FOLDER = "exports"
 
 
-def attach(experiment: str, row: str, checkpoint: str, md5: str, file: Path) -> str:
-    """Logs a file as artifact of the latest run of this row and checkpoint.
+def attach(
+    experiment: str,
+    row: str,
+    inference: Mapping[str, Any],
+    checkpoint: str,
+    md5: str,
+    file: Path,
+) -> str:
+    """Logs a file as artifact of the latest run of this row, strategy and checkpoint.
 
     Args:
         experiment: name of MLflow's experiment.
         row: its key.
+        inference: the section of its entry.
         checkpoint: its path, as in dvc.yaml.
         md5: of the checkpoint.
         file: to log.
@@ -30,7 +40,12 @@ def attach(experiment: str, row: str, checkpoint: str, md5: str, file: Path) -> 
             return ""
         conditions = f"tags.kind = 'row' AND tags.key = '{row}'"
         conditions += f" AND tags.`{identity.md5_tag(checkpoint)}` = '{md5}'"
-        runs = store.find(client, found.experiment_id, conditions)
+        strategy = identity.flatten({"inference": inference}).items()
+        runs = [
+            run
+            for run in store.find(client, found.experiment_id, conditions)
+            if strategy <= run.data.params.items()
+        ]
         if not runs:
             return ""
         run_id: str = runs[-1].info.run_id

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
-from pipeline import command, files, params
+from pipeline import command, files, params, scratch
 from pipeline.revision import git
 from pipeline.tracking import lookup, outs, states, whereabouts
 
@@ -22,12 +22,13 @@ def main(params_file: Path, run: str) -> None:
         raise ValueError(f"RUN={run} stands for {len(meant)} runs; give the id of one:\n{listed}")
     state = _found(project, meant[0])
     _require_clean(project)
+    _require_idle()
     _require_outs(project, state)
     before = _position(project)
+    if _target(project, state):
+        print(f"The way back:  git checkout {before} && dvc checkout", flush=True)
     _move(project, state, before)
     print(f"{lookup.stage(meant[0])} is back: {whereabouts.described(project, state)}")
-    if _position(project) != before:
-        print(f"Back to where you were:  git checkout {before} && dvc checkout")
     _require_bytes(project, meant[0])
     if stale := outs.stale(project):
         print(f"dvc repro would run: {', '.join(stale)}")
@@ -49,6 +50,16 @@ def _require_clean(project: Path) -> None:
     if changed:
         names = whereabouts.counted([line[3:] for line in changed])
         raise ValueError(f"changes that no commit has: {names}; commit them, or git stash")
+
+
+def _require_idle() -> None:
+    """Raises ValueError while a training or prediction runs: DVC would record it as of this state.
+
+    Its params, code and data are looked at when it ends.
+    """
+    if busy := scratch.busy():
+        names = whereabouts.counted([str(folder) for folder in busy])
+        raise ValueError(f"at work in {names}: wait for its end, or end it")
 
 
 def _require_outs(project: Path, state: states.State) -> None:
@@ -78,7 +89,7 @@ def _move(project: Path, state: states.State, before: str) -> None:
     _git(project, "checkout", "--quiet", *_target(project, state))
     try:
         outs.checkout(project)
-    except ValueError:
+    except BaseException:  # Ctrl-C too: half of the outs are those of another state
         _git(project, "checkout", "--quiet", before)
         outs.checkout(project, allow_missing=True)
         raise

@@ -21,6 +21,8 @@ from pipeline.tracking.runs import DataSet, Run
 # pages do not show tags that begin with "mlflow.".
 _PUBLISHED = "mlflow.published"
 _NOTE = "mlflow.note.content"
+# Names of the curves that a training shows while it runs.
+_SEEN_LIVE = ("train/", "val/", "best/")
 
 
 def fill(
@@ -86,14 +88,18 @@ def _missing_steps(
 
     Where it has none, the time is the run's: two machines that fill it at once log the same points,
     which are then there once. One that it has with another value, such as a published score that
-    was mistyped, gets the present time: the later of two values is the one that is shown.
+    was mistyped, gets the present time: the later of two values is the one that is shown. A
+    training's curve keeps the values that were seen first: on a GPU the iterations after its last
+    state come out a little different when it goes on.
     """
     now, present = time.time_ns() // 10**6, {}
     if name in there.data.metrics:
         points = client.get_metric_history(there.info.run_id, name)
         present = {point.step: point for point in sorted(points, key=lambda p: p.timestamp)}
     changed = [
-        (step, now) for step in curve.keys() & present.keys() if present[step].value != curve[step]
+        (step, now)
+        for step in curve.keys() & present.keys()
+        if present[step].value != curve[step] and not name.startswith(_SEEN_LIVE)
     ]
     missing = sorted(curve.keys() - present.keys())
     known = sorted(present) or [0]

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline import params
+from pipeline import params, scratch
 from pipeline.tracking.identity import legal
 
 
@@ -69,6 +69,7 @@ def live_run(
         "entry": params.load(params_file, f"models.{key}", dict[str, Any]),
         "pid": os.getpid(),
         "training": str(training.absolute()),
+        "training_id": scratch.identity(training),
     }
     outs = {"checkpoint": str(checkpoint.absolute()), "history": str(history.absolute())}
     relay, pipe = _start_relay()
@@ -96,7 +97,7 @@ def live_run(
 
 def tell(message: str) -> None:
     """Says one line to the person at the terminal, not behind a bar that stands there."""
-    hint = "the training is unharmed, and `dvc repro publish` brings in what is missing"
+    hint = "the training is unharmed, and `make publish` brings in what is missing"
     print(f"\nMLflow: {message}; {hint}", file=sys.stderr, flush=True)
 
 

@@ -1,7 +1,8 @@
 """LoggedModels: a checkpoint under a strategy, kept in the store whole and once.
 
 One is found again by its identity. What a `publish` that was killed has left unfinished is
-finished, under the same id and in the same place, so that nothing is there twice.
+finished, under the same id and in the same place, so that nothing is there twice; and what has lost
+its files, or one of its runs, has them again.
 """
 
 import tempfile
@@ -58,9 +59,11 @@ def ensure(
             },
             params=row.params,
         )
-    if model.status != LoggedModelStatus.READY:
+    is_ready = model.status == LoggedModelStatus.READY
+    if not is_ready or not client.list_logged_model_artifacts(model.model_id):
         _upload(client, model, row)
-        _link(client, model, run_ids[trained.name], run_ids[row.name], _last_step(trained))
+    _link(client, model, run_ids[trained.name], run_ids[row.name], _last_step(trained))
+    if not is_ready:
         model = client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     _log_metrics(client, model, row, trained, run_ids)
     return model

@@ -17,7 +17,7 @@ class Outs:
     """The outs of a commit.
 
     Attributes:
-        num_all: how many there are.
+        num_all: how many dvc.lock has.
         absent: those that are neither in the cache nor, if they are no matter of the cache, in git
             as dvc.lock says.
         remote: name of DVC's default remote, if there is one.
@@ -41,7 +41,7 @@ def survey(project: Path, commit: str) -> Outs:
     with _opened(project) as repo:
         remote = repo.config["core"].get("remote")
         with switch(repo, commit):
-            outs = list(repo.index.outs)
+            outs = [out for out in repo.index.outs if out.hash_info]  # others were never made
             absent = [out for out in outs if not _is_here(out)]
         hashes = {out.def_path: out.hash_info for out in absent if out.use_cache and out.hash_info}
         found, trouble = _fetchable(repo, remote, hashes)

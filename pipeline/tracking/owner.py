@@ -3,14 +3,26 @@
 import os
 import socket
 import time
+from collections.abc import Mapping
+
+from pipeline import scratch
 
 # The tag of a live run that names its training's host, process and start.
 TAG = "live.process"
+# The tag that names the folder of a training's states, see `scratch.identity`: the same after an
+# interruption, and another on another machine.
+TRAINING = "live.training"
 
 
 def tag(pid: int) -> str:
     """The tag's value for a training on this machine; no two trainings share one."""
     return f"{socket.gethostname()}:{pid}:{time.time_ns()}"
+
+
+def is_here(tags: Mapping[str, str]) -> bool:
+    """Whether a live run is of a training whose states are in this project's scratch folder."""
+    mine = {scratch.identity(folder) for folder in scratch.root().glob("*") if folder.is_dir()}
+    return tags.get(TRAINING) in mine
 
 
 def is_gone(value: str) -> bool:

@@ -29,6 +29,7 @@ _CONFLICTS = {
     "RESOURCE_CONFLICT",
     "RESOURCE_DOES_NOT_EXIST",
 }
+_RUNNING = "RUNNING"
 _TRIES = 5
 _PAUSE_SECONDS = 3.0
 
@@ -71,6 +72,7 @@ def _publish(
         filling.fill(client, there, run, origin, links)
         run_ids[run.name] = there.info.run_id
         links[run.name] = views.run_address(experiment_id, there.info.run_id)
+    _end_those_left(client, experiment_id)
     try:
         registry.publish(client, experiment_id, experiment, runs, run_ids)
     except MlflowException as error:
@@ -91,7 +93,7 @@ def _created(
 
 
 def _found(client: MlflowClient, experiment_id: str, run: Run) -> entities.Run | None:
-    """Finds what there is of a run; runs that have lost their training are put right on the way."""
+    """Finds what there is of a run; one that has lost its store on the way is this run."""
     equal = store.find(client, experiment_id, f"tags.{identity.TAG} = '{run.identity}'")
     for repeated in equal[1:]:  # two machines published at the same moment
         client.delete_run(repeated.info.run_id)
@@ -99,24 +101,40 @@ def _found(client: MlflowClient, experiment_id: str, run: Run) -> entities.Run |
     for left in _left_behind(client, experiment_id, run):
         if found is None and _is_part(client, left, run):
             found = left
-        else:
-            client.set_terminated(left.info.run_id, "KILLED")
     return found
 
 
 def _left_behind(client: MlflowClient, experiment_id: str, run: Run) -> list[entities.Run]:
-    """Live runs of this key that say RUNNING though their training is gone, the latest first."""
+    """Live runs of this key that have not come to their end and never will, the latest first.
+
+    A training that was killed may have gone on, and have come to its end, while the store was away.
+    """
     conditions = f"tags.kind = '{run.kind}' AND tags.key = '{run.key}'"
-    running = store.find(client, experiment_id, f"{conditions} AND attributes.status = 'RUNNING'")
-    return [there for there in reversed(running) if _is_left(there.data.tags)]
+    there = store.find(client, experiment_id, f"{conditions} AND attributes.status != 'FINISHED'")
+    return [one for one in reversed(there) if _is_left(one)]
 
 
-def _is_left(tags: Mapping[str, str]) -> bool:
-    return identity.TAG not in tags and owner.TAG in tags and owner.is_gone(tags[owner.TAG])
+def _is_left(there: entities.Run) -> bool:
+    tags = there.data.tags
+    if identity.TAG in tags or owner.TAG not in tags:
+        return False
+    return there.info.status != _RUNNING or owner.is_gone(tags[owner.TAG])
+
+
+def _end_those_left(client: MlflowClient, experiment_id: str) -> None:
+    """Ends live runs of trainings that are gone, whatever became of their keys in params.yaml."""
+    running = store.find(client, experiment_id, f"attributes.status = '{_RUNNING}'")
+    for there in filter(_is_left, running):
+        client.set_terminated(there.info.run_id, "KILLED")
 
 
 def _is_part(client: MlflowClient, there: entities.Run, run: Run) -> bool:
-    """Whether a live run is of this training and lost its store: all that it has is true of it."""
+    """Whether a live run is of this training and lost its store.
+
+    The folder of its states says so; or, where that is gone, all that it has is true of the run.
+    """
+    if there.data.params.items() <= run.params.items() and owner.is_here(there.data.tags):
+        return True
     return there.data.params.items() <= run.params.items() and all(
         run.curves.get(name, {}).get(point.step) == point.value
         for name in there.data.metrics

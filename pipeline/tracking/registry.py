@@ -82,7 +82,7 @@ def publish(
             if version.tags.get(tag) != value:
                 client.set_model_version_tag(name, version.version, tag, value)
         _show(client, model, version)
-    _crown(client, name, data)
+    _crown(client, name, data, rows)
 
 
 def registered_name(experiment: str) -> str:
@@ -169,19 +169,24 @@ def _show(client: MlflowClient, model: LoggedModel, version: ModelVersion) -> No
         client.set_logged_model_tags(model.model_id, {_VERSIONS: json.dumps(shown)})
 
 
-def _crown(client: MlflowClient, name: str, data: File) -> None:
+def _crown(client: MlflowClient, name: str, data: File, rows: Sequence[Run]) -> None:
     """Gives the alias to the best version, the one that has it or else the oldest of equal ones.
 
-    Of a checkpoint in a row the newest version counts: what was scored before is superseded.
+    Of a checkpoint in a row the newest version counts: what was scored before is superseded, also
+    by a score of now that has no version, since another row of the checkpoint is better.
     """
+    now: dict[tuple[str | None, str | None], float] = {
+        (row.files["checkpoint"].md5, row.key): candidates.miou(row) for row in rows
+    }
     newest = {
         (version.tags.get("checkpoint.md5"), version.tags.get("row")): version
         for version in _versions(client, name)
         if (version.tags.get("data"), version.tags.get("data.md5")) == (data.path, data.md5)
     }
     scores = {
-        str(version.version): float(version.tags["miou"])  # a number, of a bare database
-        for version in newest.values()
+        str(version.version): miou  # a number, of a bare database
+        for of, version in newest.items()
+        if now.get(of, miou := float(version.tags["miou"])) == miou
     }
     if not scores:
         return

@@ -30,8 +30,6 @@ from pipeline.tracking import facts, identity, live, machine, owner, provenance,
 _BATCH_SECONDS = 5.0
 _RETRY_SECONDS = 30.0
 
-# The tag that names the folder of a training's states: the same after an interruption.
-_TRAINING = "live.training"
 _NOTE = "mlflow.note.content"
 
 
@@ -211,8 +209,8 @@ def _open(start: dict[str, Any], process: str) -> _LiveRun:
 
 def _interrupted(client: MlflowClient, experiment_id: str, start: dict[str, Any]) -> Run | None:
     """The latest run of this training's folder that has not come to its end."""
-    name = Path(start["training"]).name
-    found = store.find(client, experiment_id, f"tags.`{_TRAINING}` = '{name}'")
+    condition = f"tags.`{owner.TRAINING}` = '{start['training_id']}'"
+    found = store.find(client, experiment_id, condition)
     unfinished = [run for run in found if identity.TAG not in run.data.tags]
     params = identity.flatten(start["entry"])
     fitting = [run for run in unfinished if run.data.params.items() <= params.items()]
@@ -226,7 +224,7 @@ def _create(client: MlflowClient, experiment_id: str, start: dict[str, Any], pro
         return found[0]
     tags = identity.tags("model", start["key"]) | facts.of_network(start["entry"]["network"])
     tags |= provenance.origin(Path.cwd())
-    tags |= {owner.TAG: process, _TRAINING: Path(start["training"]).name}
+    tags |= {owner.TAG: process, owner.TRAINING: start["training_id"]}
     title = provenance.title(identity.stage("model", start["key"]), tags)
     return client.create_run(experiment_id, tags=tags, run_name=title)
 
