@@ -138,9 +138,10 @@ def _iou_map(results: Sequence[Result], names: Sequence[str], path: Path) -> Non
                 look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 0.9 * font}
                 axes.text(column, line, f"{share:.0f}", color=colour, **look)
         for number, result in enumerate(results):
-            key = f"{number + 1:>2}  {shorten(result.key, _KEY_LENGTH)}"
-            below_top = 0.1 + _LEGEND_LINE * (number + 0.5)
-            drawn.text(0.1 / _WIDTH, 1 - below_top / drawn.get_size_inches()[1], key, va="center")
+            height_of_line = 1 - (0.1 + _LEGEND_LINE * (number + 0.5)) / drawn.get_size_inches()[1]
+            key = escaped(shorten(result.key, _KEY_LENGTH))
+            drawn.text(0.3 / _WIDTH, height_of_line, str(number + 1), va="center", ha="right")
+            drawn.text(0.4 / _WIDTH, height_of_line, key, va="center")
         axes.set_xlabel("IoU, %; grey: a class that neither label nor prediction has")
 
 
