@@ -139,7 +139,7 @@ def _iou_map(results: Sequence[Result], names: Sequence[str], path: Path) -> Non
                 axes.text(column, line, f"{share:.0f}", color=colour, **look)
         for number, result in enumerate(results):
             height_of_line = 1 - (0.1 + _LEGEND_LINE * (number + 0.5)) / drawn.get_size_inches()[1]
-            key = escaped(shorten(result.key, _KEY_LENGTH))
+            key = shorten(result.key, _KEY_LENGTH)
             drawn.text(0.3 / _WIDTH, height_of_line, str(number + 1), va="center", ha="right")
             drawn.text(0.4 / _WIDTH, height_of_line, key, va="center")
         axes.set_xlabel("IoU, %; grey: a class that neither label nor prediction has")
