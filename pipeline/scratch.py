@@ -78,7 +78,7 @@ def opened(
                 "wait for its end, or end it"
             ) from None
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        lock.write(f"process {os.getpid()} on {os.uname().nodename} in {Path.cwd()}\n")
         lock.flush()
         files.write_json(folder / _DESCRIPTION, dict(determined_by))
         if not (folder / _ID).exists():
@@ -86,9 +86,11 @@ def opened(
         yield folder
 
 
-def busy() -> list[Path]:
-    """The folders in which a process of this machine is at work."""
-    return sorted(lock.parent for lock in root().glob(f"*/{_LOCK}") if _is_busy(lock))
+def busy(project: Path) -> list[Path]:
+    """The folders of the work that is under way in a checkout; DVC's temporary ones are others."""
+    locks = sorted(root().glob(f"*/{_LOCK}"))
+    there = f" in {project.resolve()}\n"
+    return [lock.parent for lock in locks if _is_busy(lock) and lock.read_text().endswith(there)]
 
 
 def identity(folder: Path) -> str:

@@ -8,10 +8,11 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from pipeline import command, finished, params, splits
+from pipeline import command, dvc_lock, finished, params, splits
 from pipeline.report import paper, results
-from pipeline.tracking import current, provenance, publishing, runs
+from pipeline.tracking import provenance, publishing, runs
 
 
 def main(
@@ -28,17 +29,17 @@ def main(
     def checkpoint(key: str) -> Path:
         return checkpoints / f"{key}.safetensors"
 
-    imports = params.load(params_file, "imports", current.Entries)
-    all_models = params.load(params_file, "models", current.Entries)
-    rows = params.load(params_file, "rows", current.Entries)
+    imports = params.load(params_file, "imports", dict[str, dict[str, Any]])
+    all_models = params.load(params_file, "models", dict[str, dict[str, Any]])
+    rows = params.load(params_file, "rows", dict[str, dict[str, Any]])
     project = data.parent  # params.yaml names files from here
     lock = project / "dvc.lock"
-    of_now = current.Current(provenance.stages(lock), imports, all_models, rows)
-    imports = of_now.imports(finished.entries(imports, checkpoint, "imports"))
-    models = of_now.models(finished.entries(all_models, checkpoint, "models"))
-    rows = of_now.rows(
-        finished.entries(rows, lambda key: metrics / key / "scores.json", "rows"),
-        imports | models,
+    current = finished.Current(dvc_lock.stages(lock), imports, all_models, rows)
+    imports = current.of_imports(finished.entries(imports, checkpoint, "imports"))
+    models = current.of_models(finished.entries(all_models, checkpoint, "models"))
+    rows = finished.entries(rows, lambda key: metrics / key / "scores.json", "rows")
+    rows = current.of_rows(
+        {key: row for key, row in rows.items() if row["model"] in imports | models}
     )
     published = paper.load(paper_file)
     costs = json.loads((metrics / "multiply_adds.json").read_text(encoding="utf-8"))

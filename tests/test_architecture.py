@@ -22,6 +22,7 @@ LEVELS = [
         "coco",
         "command",
         "devices",
+        "dvc_lock",
         "experiment",
         "export_split",
         "files",

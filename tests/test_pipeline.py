@@ -4,9 +4,10 @@ One clone lives through the whole story, in the order of the tests; a second is 
 """
 
 import json
+import re
 
 import pytest
-from clones import Clone
+from clones import ROOT, Clone
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +75,15 @@ def test_a_reverted_change_is_restored_without_training(clone, first_repro):
     assert clone.repro() == (set(), set())
 
 
-def test_two_clones_give_the_same_bytes(clone, first_repro, tmp_path):
-    other = Clone(tmp_path / "other")
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """A clone in which one of the rows was run, with all that it needs."""
+    other = Clone(tmp_path_factory.mktemp("other"))
     other.repro("evaluate@v3plus_os16")
+    return other
+
+
+def test_two_clones_give_the_same_bytes(clone, first_repro, other):
     clone.run("git checkout -q params.yaml")
     clone.repro("evaluate@v3plus_os16")
     for path in (
@@ -86,6 +93,17 @@ def test_two_clones_give_the_same_bytes(clone, first_repro, tmp_path):
         "metrics/v3plus_os16/trimap.json",
     ):
         assert clone.digest(path) == other.digest(path), path
+
+
+def test_after_one_row_page_and_runs_are_made_of_it_and_nothing_is_trained(other):
+    recipe = re.search(r"^publish:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for command in recipe[1].splitlines():
+        assert "train@" not in other.run(command.strip())
+    text = (other.folder / "report/table.txt").read_text()
+    assert [line.split()[0] for line in text.splitlines()[2:]] == ["v3plus_os16"]
+    _, runs = other.mlflow_runs()
+    assert {run.info.run_name for run in runs} == {"train@v3plus", "v3plus_os16 (Table 3)"}
+    assert {run.info.status for run in runs} == {"FINISHED"}
 
 
 def test_a_typo_is_found_before_anything_runs(clone, first_repro):

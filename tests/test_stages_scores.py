@@ -418,6 +418,22 @@ def test_report_of_an_unknown_published_row_leaves_the_old_report(project):
     assert Path("report/index.html").exists()
 
 
+def test_a_page_has_no_row_that_was_run_with_other_params(project, capsys):
+    set_rows(project, {"a": project["rows"]["a"], "b": project["rows"]["a"]})
+    for key in ("a", "b"):
+        write_predictions(Path("predictions", key), PREDICTIONS)
+        run_evaluate(key)
+    made = {"rows.b.evaluation": {**EVALUATION, "max_trimap_width": 1}}
+    stages = {"evaluate@b": {"cmd": "x", "params": {"params.yaml": made}}}
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    run_report()
+    said = "row b: left out, it was made with another rows.b.evaluation\n"
+    assert said in capsys.readouterr().err
+    assert len(Path("report/table.txt").read_text().splitlines()) == 3
+    assert "b over a" not in Path("report/report.md").read_text()
+    assert read_json("metrics/comparisons.json") != []
+
+
 def test_a_page_of_no_row_says_so(project):
     Path("metrics").mkdir()
     run_report()

@@ -266,6 +266,16 @@ def test_nothing_moves_under_a_training_that_runs(runs):
     assert git("rev-parse", "HEAD") == before
 
 
+def test_a_training_in_a_temporary_checkout_is_in_nobodys_way(runs, monkeypatch, tmp_path):
+    project = Path.cwd()
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    monkeypatch.chdir(tmp_path)
+    with scratch.opened("v3", {}, str):
+        monkeypatch.chdir(project)
+        assert scratch.busy(tmp_path) != []
+        checkout.main(PARAMS, runs["first"][0])
+
+
 def test_who_interrupts_a_checkout_is_where_he_was(runs, monkeypatch):
     real, calls = outs.checkout, []
 

@@ -22,7 +22,7 @@ def main(params_file: Path, run: str) -> None:
         raise ValueError(f"RUN={run} stands for {len(meant)} runs; give the id of one:\n{listed}")
     state = _found(project, meant[0])
     _require_clean(project)
-    _require_idle()
+    _require_idle(project)
     _require_outs(project, state)
     before = _position(project)
     if _target(project, state):
@@ -52,12 +52,12 @@ def _require_clean(project: Path) -> None:
         raise ValueError(f"changes that no commit has: {names}; commit them, or git stash")
 
 
-def _require_idle() -> None:
+def _require_idle(project: Path) -> None:
     """Raises ValueError while a training or prediction runs: DVC would record it as of this state.
 
     Its params, code and data are looked at when it ends.
     """
-    if busy := scratch.busy():
+    if busy := scratch.busy(project):
         names = whereabouts.counted([str(folder) for folder in busy])
         raise ValueError(f"at work in {names}: wait for its end, or end it")
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pipeline import files, revision
+from pipeline import dvc_lock, files, revision
 
 
 @dataclass(frozen=True)
@@ -36,12 +34,12 @@ def locked(lock: Path) -> dict[str, File]:
 
     Data sets are large and start weights may not be in the workspace: DVC has read them already.
     """
-    return _files(stages(lock))
+    return _files(dvc_lock.stages(lock))
 
 
 def locked_in(text: str) -> dict[str, File]:
     """The files that the text of a dvc.lock names, by path."""
-    return _files(_stages_in(text))
+    return _files(dvc_lock.stages_in(text))
 
 
 def _files(by_name: Mapping[str, Any]) -> dict[str, File]:
@@ -51,49 +49,6 @@ def _files(by_name: Mapping[str, Any]) -> dict[str, File]:
         File(entry["path"], entry["md5"], entry["size"]) for entry in entries if "md5" in entry
     ]
     return {file.path: file for file in found}
-
-
-def stages(lock: Path) -> dict[str, Any]:
-    """What dvc.lock says of each stage, by name; nothing where there is no dvc.lock."""
-    return _stages_in(lock.read_text(encoding="utf-8")) if lock.exists() else {}
-
-
-def other_params(locked_stage: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:
-    """Sections of params.yaml, as dvc.yaml names them, that are not what a stage was run with.
-
-    Args:
-        locked_stage: what dvc.lock says of it.
-        params: of params.yaml, all that the stage names of it.
-    """
-    return [
-        name
-        for sections in locked_stage.get("params", {}).values()
-        for name, value in sections.items()
-        if not _is_same(_at(params, name), value)
-    ]
-
-
-def _stages_in(text: str) -> dict[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the plain one takes seconds
-    found: dict[str, Any] = yaml.load(text, Loader=loader)["stages"]
-    return found
-
-
-def _at(params: Any, name: str) -> Any:
-    for part in name.split("."):
-        params = params.get(part) if isinstance(params, dict) else None
-    return params
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    """Whether two values are equal; DVC writes 0.00001 as 1e-05, which PyYAML takes for a text."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_is_same(one[k], other[k]) for k in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_is_same, one, other))
-    if isinstance(one, float) and isinstance(other, str):
-        return repr(one) == other
-    return bool(one == other)
 
 
 def origin(project: Path) -> dict[str, str]:
