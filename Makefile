@@ -55,8 +55,7 @@ checkout: setup ## bring code, params and outs back to the state of a run
 	@python -m pipeline.tracking.checkout params.yaml "$(RUN)"
 
 publish: setup ## page and MLflow of what was run so far, or of what dvc pull brought
-	dvc repro --single-item multiply_adds compare report
-	dvc repro --force --single-item publish
+	@python -m pipeline.tracking.so_far params.yaml
 
 preset: ## take presets/NAME.yaml as params.yaml
 	@test -f "presets/$(NAME).yaml" || { echo "error: NAME=$(NAME) is not one of: $(basename $(notdir $(wildcard presets/*.yaml)))"; exit 1; }

@@ -6,18 +6,14 @@ Rows are comparable when they were scored on the same split, with the same trima
 from pathlib import Path
 from typing import Any
 
-from pipeline import command, files, finished, params
+from pipeline import command, files, params
 from pipeline.evaluation import comparisons, tally
 from pipeline.evaluation.config import ScoredRow
 
 
 def main(params_file: Path, counts: Path, out: Path) -> None:
     """Reads the counts of all rows, writes a list of JSON, an entry per pair."""
-    rows = finished.entries(
-        params.load(params_file, "rows", dict[str, ScoredRow]),
-        lambda key: counts / f"{key}.arrow",
-        "rows",
-    )
+    rows = params.load(params_file, "rows", dict[str, ScoredRow])
     found: list[dict[str, Any]] = []
     for keys in comparisons.alike(rows):
         tallies = ((key, tally.read(counts / f"{key}.arrow")) for key in keys)

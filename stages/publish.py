@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline import command, dvc_lock, finished, params, splits
+from pipeline import command, params, splits
 from pipeline.report import paper, results
 from pipeline.tracking import provenance, publishing, runs
 
@@ -25,25 +25,13 @@ def main(
     report: Path,
 ) -> None:
     """Reads all results, fills the experiment that params.yaml names."""
-
-    def checkpoint(key: str) -> Path:
-        return checkpoints / f"{key}.safetensors"
-
     imports = params.load(params_file, "imports", dict[str, dict[str, Any]])
-    all_models = params.load(params_file, "models", dict[str, dict[str, Any]])
+    models = params.load(params_file, "models", dict[str, dict[str, Any]])
     rows = params.load(params_file, "rows", dict[str, dict[str, Any]])
-    project = data.parent  # params.yaml names files from here
-    lock = project / "dvc.lock"
-    current = finished.Current(dvc_lock.stages(lock), imports, all_models, rows)
-    imports = current.of_imports(finished.entries(imports, checkpoint, "imports"))
-    models = current.of_models(finished.entries(all_models, checkpoint, "models"))
-    rows = finished.entries(rows, lambda key: metrics / key / "scores.json", "rows")
-    rows = current.of_rows(
-        {key: row for key, row in rows.items() if row["model"] in imports | models}
-    )
     published = paper.load(paper_file)
     costs = json.loads((metrics / "multiply_adds.json").read_text(encoding="utf-8"))
-    locked = provenance.locked(lock)
+    project = data.parent  # params.yaml names files from here
+    locked = provenance.locked(project / "dvc.lock")
 
     @functools.cache
     def file(path: str) -> provenance.File:
@@ -58,7 +46,7 @@ def main(
             key,
             entry,
             archive=file(f"archives/{key}"),
-            checkpoint=checkpoint(key),
+            checkpoint=checkpoints / f"{key}.safetensors",
             history=history / f"{key}.jsonl",
         )
         for key, entry in imports.items()
@@ -70,9 +58,9 @@ def main(
             data=data_set(entry["data"], "training"),
             validation=data_set(entry["validation"]["data"], "validation"),
             start=file(entry["start"]),
-            checkpoint=checkpoint(key),
+            checkpoint=checkpoints / f"{key}.safetensors",
             history=history / f"{key}.jsonl",
-            training=results.read_training_cost(key, all_models, history),
+            training=results.read_training_cost(key, models, history),
         )
         for key, entry in models.items()
     }
@@ -84,8 +72,8 @@ def main(
             trained=trained[entry["model"]],
             paper=published,
             metrics=metrics / key,
-            cost=costs.get(key, {}),
-            training=results.read_training_cost(entry["model"], all_models, history),
+            cost=costs[key],
+            training=results.read_training_cost(entry["model"], models, history),
             figures={
                 "panels.png": report / "panels" / f"{key}.png",
                 "trimap.png": report / "trimap.png",

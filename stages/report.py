@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import command, dvc_lock, files, finished, params, revision
+from pipeline import command, files, params, revision
 from pipeline.experiment import Row, Submission
 from pipeline.report import (
     comparisons,
@@ -39,23 +39,10 @@ def main(
     A row names its split from where the data folder stands: data/voc/val.arrow.
     """
     report = params.load(params_file, "report", Report)
-    all_rows = params.load(params_file, "rows", dict[str, dict[str, Any]])
-    submissions = {
-        key: entry
-        for key, entry in params.load(params_file, "submissions", dict[str, Submission]).items()
-        if (checkpoints / f"{entry.model}.safetensors").exists()
-    }
+    rows = params.load(params_file, "rows", dict[str, Row])
+    submissions = params.load(params_file, "submissions", dict[str, Submission])
     imports = params.load(params_file, "imports", dict[str, dict[str, Any]])
     models = params.load(params_file, "models", dict[str, dict[str, Any]])
-    project = data_folder.absolute().parent
-    current = finished.Current(dvc_lock.stages(project / "dvc.lock"), imports, models, all_rows)
-    rows = current.of_rows(
-        finished.entries(
-            params.load(params_file, "rows", dict[str, Row]),
-            lambda key: metrics_folder / key / "scores.json",
-            "rows",
-        )
-    )
     published = paper.load(paper_file)
     costs = results.read_costs(metrics_folder / "multiply_adds.json")
     ours = [
@@ -91,15 +78,11 @@ def main(
         for key, entry in submissions.items()
     }
     evidence = sections.Evidence(
-        comparisons=[
-            one
-            for one in comparisons.read(metrics_folder / "comparisons.json")
-            if {one.row, one.over} <= rows.keys()
-        ],
+        comparisons=comparisons.read(metrics_folder / "comparisons.json"),
         submitted=submitted,
         worst=worst,
         origins=origins.read(entries, imports | models, checkpoints, data_folder),
-        revision=revision.head(project),
+        revision=revision.head(data_folder.absolute().parent),
     )
     contents = sections.build(ours, published, report.panels, evidence)
     with files.atomic_folder(out) as folder:

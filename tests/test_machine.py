@@ -107,7 +107,8 @@ def test_a_models_run_shows_them_with_the_iteration_as_step(
     stores.use_empty_store(tmp_path_factory, monkeypatch, tmp_path)
     start = {"experiment": "test", "key": "v3", "entry": stores.MODEL, "pid": os.getpid()}
     points = [[step, 1000 + step, {"train/loss": loss}, None] for step, loss in LOSSES]
-    messages = [start | {"training": "v3-0123456789ab"}, *points]
+    start |= {"training": "v3-0123456789ab", "training_id": "v3-0123456789ab-this"}
+    messages = [start, *points]
     relay.relay((json.dumps(message) + "\n" for message in messages), lambda: None)
     run = one_run("train@v3")
     assert {name for name in run.data.metrics if name.startswith("system/")} == PROCESSORS

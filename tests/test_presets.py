@@ -256,7 +256,7 @@ def test_batch_normalisation_is_frozen_in_table_6_alone(key, model):
     """... which is trained at output_stride 8, on VOC's own train and val."""
     is_last = key.endswith("-trainval")
     assert model.desc.startswith("Table 6") == is_last
-    assert model.training.batch_norm == ("frozen" if is_last else "trained")
+    assert model.training.batch_norm == ("frozen" if is_last else "synchronised")
     assert model.network.output_stride == (8 if is_last else 32 if "_os32" in key else 16)
     assert (model.validation.every_iterations == 0) == is_last  # val is in what it learns
 

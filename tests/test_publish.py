@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -323,6 +324,7 @@ def test_a_training_that_went_on_while_the_store_was_away_is_completed_in_its_ru
 def test_iterations_that_came_out_otherwise_when_it_went_on_are_shown_once(project):
     with scratch.opened("v3", {}, str) as folder:
         this = scratch.identity(folder)
+        shutil.copy(project / "history/v3.jsonl", folder / "history.jsonl")
     seen = [LOSSES[0], (1, LOSSES[1][1] + 1e-6)]  # as on a GPU, after its last state
     run_id = live_run(seen, **{owner.TRAINING: this})
     publish_all()
@@ -332,37 +334,21 @@ def test_iterations_that_came_out_otherwise_when_it_went_on_are_shown_once(proje
     assert (run.info.status, curve(run, "train/loss")) == ("FINISHED", [*seen, *LOSSES[2:]])
 
 
+def test_so_is_no_other_training_of_the_same_params_whose_folder_is_still_there(project):
+    with scratch.opened("v3", {}, str) as folder:
+        this = scratch.identity(folder)
+        (folder / "history.jsonl").write_text("of other code")
+    run_id = live_run([(0, 7.0)], **{owner.TRAINING: this})
+    publish_all()
+    (published,) = (run for run in all_runs() if run.info.run_name == "train@v3")
+    assert curve(published, "train/loss") == LOSSES
+    assert store.open_client().get_run(run_id).info.status == "KILLED"
+
+
 def test_a_run_of_a_key_that_is_gone_does_not_run_for_ever():
     run_id = live_run(LOSSES[:2], key="renamed")
     publish_all()
     assert store.open_client().get_run(run_id).info.status == "KILLED"
-
-
-def test_what_was_not_run_yet_is_left_out(project, capsys):
-    for path in ("checkpoints/v3.safetensors", "metrics/v3/scores.json"):
-        (project / path).unlink()
-    publish_all()
-    assert [run.info.run_name for run in all_runs()] == ["train@v3plus", "v3plus (Table 3)"]
-    said = capsys.readouterr().err
-    assert "1 of 2 models were run; the others are left out\n" in said
-    assert "2 of 3 rows were run; the others are left out\n" in said
-
-
-def test_what_was_made_with_other_params_is_left_out_and_named(project, capsys):
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    row, model = params["rows"]["v3_flip"], params["models"]["v3plus"]
-    made = {
-        "train@v3plus": {"models.v3plus.training": {**model["training"], "scales": [1.0]}},
-        "predict@v3_flip": {"rows.v3_flip.inference": {**row["inference"], "flip": True}},
-        "predict@v3": {"rows.v3.inference": params["rows"]["v3"]["inference"]},
-    }
-    stages = {name: {"cmd": "x", "params": {"params.yaml": them}} for name, them in made.items()}
-    (project / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
-    publish_all()
-    assert [run.info.run_name for run in all_runs()] == ["train@v3", "v3 (Table 3)"]
-    said = capsys.readouterr().err
-    assert "model v3plus: left out, it was made with another models.v3plus.training\n" in said
-    assert "row v3_flip: left out, it was made with another rows.v3_flip.inference\n" in said
 
 
 def test_an_experiment_is_not_lost_for_a_store_that_is_away(monkeypatch, capsys):

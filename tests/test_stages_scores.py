@@ -124,16 +124,6 @@ def read_json(path):
     return json.loads(Path(path).read_text())
 
 
-def test_a_page_is_of_the_rows_that_were_run(project, capsys):
-    set_rows(project, {"a": project["rows"]["a"], "b": project["rows"]["a"]})
-    run_evaluate("a")
-    run_report()
-    said = capsys.readouterr().err
-    assert "1 of 2 rows were run; the others are left out" in said
-    assert Path("report/table.txt").read_text().splitlines()[2].startswith("a ")
-    assert not Path("report/confusion/b.png").exists()
-
-
 # evaluate
 
 
@@ -418,32 +408,9 @@ def test_report_of_an_unknown_published_row_leaves_the_old_report(project):
     assert Path("report/index.html").exists()
 
 
-def test_a_page_has_no_row_that_was_run_with_other_params(project, capsys):
-    set_rows(project, {"a": project["rows"]["a"], "b": project["rows"]["a"]})
-    for key in ("a", "b"):
-        write_predictions(Path("predictions", key), PREDICTIONS)
-        run_evaluate(key)
-    made = {"rows.b.evaluation": {**EVALUATION, "max_trimap_width": 1}}
-    stages = {"evaluate@b": {"cmd": "x", "params": {"params.yaml": made}}}
-    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
-    run_report()
-    said = "row b: left out, it was made with another rows.b.evaluation\n"
-    assert said in capsys.readouterr().err
-    assert len(Path("report/table.txt").read_text().splitlines()) == 3
-    assert "b over a" not in Path("report/report.md").read_text()
-    assert read_json("metrics/comparisons.json") != []
-
-
-def test_a_page_of_no_row_says_so(project):
+def test_report_of_a_row_that_was_not_scored_is_an_error(project):
     Path("metrics").mkdir()
-    run_report()
-    assert Path("report/table.txt").read_text() == "No rows were run.\n"
-    assert "No rows were run." in Path("report/index.html").read_text()
-
-
-def test_report_of_a_row_whose_scores_are_lost_on_the_way_leaves_nothing_half_done(project):
-    run_evaluate()
-    Path("metrics/a/trimap.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"metrics/a/trimap\.json"):
-        run_report()
+    Path("metrics/multiply_adds.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"metrics/a/scores\.json"):
+        report_alone()
     assert not Path("report").exists()

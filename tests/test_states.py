@@ -192,7 +192,7 @@ def test_a_state_of_the_working_tree_is_told_as_such(runs, capsys):
 def test_a_checkout_brings_back_code_params_and_outs_and_dvc_has_nothing_to_do(runs, capsys):
     checkout.main(PARAMS, runs["first"][1])
     assert re.fullmatch(
-        r"The way back:  git checkout main && dvc checkout\n"
+        r"The way back:  git checkout main && dvc checkout --allow-missing\n"
         r"evaluate@v3 is back: .*\n"
         r"dvc repro has nothing to do\.\n",
         capsys.readouterr().out,
@@ -295,13 +295,27 @@ def test_who_interrupts_a_checkout_is_where_he_was(runs, monkeypatch):
 
 
 def test_a_state_in_which_some_stages_never_ran_can_be_brought_back(runs, capsys):
+    git("checkout", "--quiet", "-b", "partly")
     params = yaml.safe_load(PARAMS.read_text())
-    params["models"]["never_run"] = params["models"]["v3"]
+    params["models"]["v3"]["training"]["base_learning_rate"] = 0.5
+    whole = Path("whole.yaml")
+    whole.write_text(yaml.safe_dump(params))
+    params["models"]["for_later"] = params["models"]["v3"]
     PARAMS.write_text(yaml.safe_dump(params))
-    commit("a model for later")
-    checkout.main(PARAMS, runs["later"][0])
-    assert outs.survey(Path(), "main").absent == []
-    assert "dvc repro has nothing to do" in capsys.readouterr().out
+    run("dvc", "repro", "--quiet", "evaluate@v3")
+    before = {one.info.run_id for one in all_runs()}
+    publish.main(whole, *map(Path, stores.INPUTS))
+    whole.unlink()
+    new = [one for one in all_runs() if one.info.run_id not in before]
+    commit("one model of two")
+    git("checkout", "--quiet", "main")
+    run("dvc", "checkout", "--quiet")
+    capsys.readouterr()
+    checkout.main(PARAMS, new[-1].info.run_id)
+    said = capsys.readouterr().out
+    assert "evaluate@v3 is back" in said
+    assert said.endswith("dvc repro would run: train@for_later\n")
+    assert CHECKPOINT.read_text() == "trained at 0.5"
 
 
 def test_what_the_cache_has_lost_is_fetched_from_the_remote_if_there_is_one(runs, capsys):

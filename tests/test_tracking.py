@@ -12,7 +12,7 @@ import stores
 from stores import LOSSES, MODEL, all_runs, curve, one_run
 
 from bench import servers
-from pipeline import dvc_lock, files, scratch
+from pipeline import files, scratch
 from pipeline.splits import Split
 from pipeline.tracking import identity, live, provenance, relay, store
 from pipeline.tracking.identity import flatten
@@ -124,16 +124,6 @@ def test_the_md5_of_a_data_set_is_taken_from_dvc_lock(tmp_path):
 
 def test_without_dvc_lock_no_md5_is_known(tmp_path):
     assert provenance.locked(tmp_path / "dvc.lock") == {}
-
-
-def test_params_that_a_stage_was_not_run_with_are_named():
-    locked = {"params": {"params.yaml": {"models.v3": {"rate": "1e-05", "sides": [1, 2]}}}}
-    same = {"rate": 1e-5, "sides": [1, 2]}  # DVC writes 1e-05, which PyYAML takes for a text
-    assert dvc_lock.other_params(locked, {"models": {"v3": same}}) == []
-    for other in ({"rate": 1e-5, "sides": [1, 3]}, {"rate": 1e-5}, {"rate": "x", "sides": [1, 2]}):
-        assert dvc_lock.other_params(locked, {"models": {"v3": other}}) == ["models.v3"]
-    assert dvc_lock.other_params(locked, {"models": {}}) == ["models.v3"]
-    assert dvc_lock.other_params({}, {"models": {}}) == []
 
 
 def test_outside_git_a_run_has_no_origin(tmp_path):

@@ -26,7 +26,7 @@ def main(params_file: Path, run: str) -> None:
     _require_outs(project, state)
     before = _position(project)
     if _target(project, state):
-        print(f"The way back:  git checkout {before} && dvc checkout", flush=True)
+        print(f"The way back:  git checkout {before} && dvc checkout --allow-missing", flush=True)
     _move(project, state, before)
     print(f"{lookup.stage(meant[0])} is back: {whereabouts.described(project, state)}")
     _require_bytes(project, meant[0])
@@ -86,11 +86,11 @@ def _position(project: Path) -> str:
 def _move(project: Path, state: states.State, before: str) -> None:
     """Git and DVC refuse to overwrite or remove what they do not have, and are asked first."""
     outs.checkout(project, allow_missing=True)
-    _git(project, "checkout", "--quiet", *_target(project, state))
     try:
+        _git(project, "checkout", "--quiet", *_target(project, state))
         outs.checkout(project)
-    except BaseException:  # Ctrl-C too: half of the outs are those of another state
-        _git(project, "checkout", "--quiet", before)
+    except BaseException:  # Ctrl-C too: half of the files are those of another state
+        _git(project, "checkout", "--quiet", "--force", before)  # which had no changes
         outs.checkout(project, allow_missing=True)
         raise
 

@@ -21,10 +21,8 @@ def inference_cost(cost: Mapping[str, float]) -> dict[str, float]:
     """The tables' last column, in its units, and the size of the network, as metrics.
 
     Args:
-        cost: a row's entry of metrics/multiply_adds.json; empty where it was not counted.
+        cost: a row's entry of metrics/multiply_adds.json.
     """
-    if not cost:
-        return {}
     return {
         "cost/billion_multiply_adds": cost["authors_multiply_adds"] / 1e9,
         "cost/million_parameters": cost["parameters"] / 1e6,

@@ -4,8 +4,9 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from dvc.exceptions import DvcException
+from dvc.exceptions import CheckoutError, DvcException
 from dvc.output import Output
 from dvc.repo import Repo
 from dvc.repo.brancher import switch
@@ -77,13 +78,33 @@ def checkout(project: Path, *, allow_missing: bool = False) -> None:
         ValueError: bytes that the cache does not have would be lost, or are missing.
     """
     with _opened(project) as repo:
-        repo.checkout(allow_missing=allow_missing)
+        try:
+            repo.checkout(allow_missing=allow_missing)
+        except CheckoutError as error:
+            never_made = {out.fs_path for out in repo.index.outs if not out.hash_info}
+            if not {str(project.resolve() / target) for target in error.target_infos} <= never_made:
+                raise
 
 
 def stale(project: Path) -> list[str]:
     """The stages that `dvc repro` would run, or try to restore."""
     with _opened(project) as repo:
         return list(repo.status())
+
+
+def current(project: Path) -> set[str]:
+    """Names of the stages that `dvc repro` would not run, nor any that they come from.
+
+    Archives that were removed to save room are no matter: what was packed from them is there.
+    """
+    with _opened(project) as repo:
+        changed = {name for name, changes in repo.status().items() if not _are_of_archives(changes)}
+        return {
+            stage.addressing
+            for stage in repo.index.stages
+            if not changed
+            & {one.addressing for one in repo.stage.collect(stage.addressing, with_deps=True)}
+        }
 
 
 @contextlib.contextmanager
@@ -93,6 +114,23 @@ def _opened(project: Path) -> Iterator[Repo]:
             yield repo
     except DvcException as error:
         raise ValueError(f"DVC: {_line(error)}") from error
+
+
+def _are_of_archives(changes: list[Any]) -> bool:
+    """Whether all of a stage's changes, as DVC's status has them, are archives that are not here.
+
+    Args:
+        changes: such as {"changed deps": {"archives/voc2012": "deleted"}} or "changed command".
+    """
+    return all(
+        isinstance(change, dict)
+        and all(
+            path.startswith("archives/") and state in ("deleted", "not in cache")
+            for states in change.values()
+            for path, state in states.items()
+        )
+        for change in changes
+    )
 
 
 def _is_here(out: Output) -> bool:

@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Mapping
 
-from pipeline import scratch
+from pipeline import files, scratch
 
 # The tag of a live run that names its training's host, process and start.
 TAG = "live.process"
@@ -19,10 +19,14 @@ def tag(pid: int) -> str:
     return f"{socket.gethostname()}:{pid}:{time.time_ns()}"
 
 
-def is_here(tags: Mapping[str, str]) -> bool:
-    """Whether a live run is of a training whose states are in this project's scratch folder."""
-    mine = {scratch.identity(folder) for folder in scratch.root().glob("*") if folder.is_dir()}
-    return tags.get(TRAINING) in mine
+def has_made(tags: Mapping[str, str], history_md5: str) -> bool:
+    """Whether a live run is of the training that made a history, as its folder here shows."""
+    return any(
+        scratch.identity(folder) == tags.get(TRAINING)
+        and files.digest(folder / "history.jsonl", "md5") == history_md5
+        for folder in scratch.root().glob("*")
+        if (folder / "history.jsonl").exists()
+    )
 
 
 def is_gone(value: str) -> bool:

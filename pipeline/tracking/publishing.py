@@ -131,11 +131,13 @@ def _end_those_left(client: MlflowClient, experiment_id: str) -> None:
 def _is_part(client: MlflowClient, there: entities.Run, run: Run) -> bool:
     """Whether a live run is of this training and lost its store.
 
-    The folder of its states says so; or, where that is gone, all that it has is true of the run.
+    Its folder has the run's history; or, where that is gone, all that it has is true of the run.
     """
-    if there.data.params.items() <= run.params.items() and owner.is_here(there.data.tags):
+    if not there.data.params.items() <= run.params.items():
+        return False
+    if owner.has_made(there.data.tags, run.files["history"].md5):
         return True
-    return there.data.params.items() <= run.params.items() and all(
+    return all(
         run.curves.get(name, {}).get(point.step) == point.value
         for name in there.data.metrics
         if not name.startswith(machine.PREFIX)  # of how it was computed, which no history has

@@ -1,0 +1,63 @@
+"""Page and runs of what was run so far, where a preset of days is not whole yet.
+
+Usage: python -m pipeline.tracking.so_far params.yaml
+
+The stages that read everything are handed the entries of params.yaml alone that `dvc repro` would
+not run, nor anything that they come from: made with the params, data and code of now, and all of it
+there. DVC does not run them, in whose eyes a page that lacks rows would be the page.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline import command, params
+from pipeline.tracking import outs
+
+# Sections of params.yaml, and the last stage of each entry.
+_LAST_STAGES = {
+    "imports": "import_checkpoint",
+    "models": "train",
+    "rows": "evaluate",
+    "submissions": "submission",
+}
+_STAGES = ("multiply_adds", "compare", "report", "publish")
+
+
+def main(params_file: Path) -> None:
+    """Asks DVC what is current, and runs the stages; names what is left out on stderr.
+
+    Raises:
+        ChildProcessError: a stage has failed; it has said why.
+    """
+    project = params_file.parent
+    document = _current(params.read(params_file), project)
+    stages = params.read(project / "dvc.yaml")["stages"]
+    with tempfile.TemporaryDirectory() as folder:
+        entries = Path(folder) / params_file.name
+        entries.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+        for stage in _STAGES:
+            _, *arguments = stages[stage]["cmd"].split()
+            arguments[arguments.index(params_file.name)] = str(entries)
+            if subprocess.run([sys.executable, *arguments], cwd=project).returncode:
+                raise ChildProcessError(f"{stage} has failed")
+
+
+def _current(document: dict[str, Any], project: Path) -> dict[str, Any]:
+    current = outs.current(project)
+    for section, stage in _LAST_STAGES.items():
+        entries = document.get(section) or {}
+        kept = {key: entry for key, entry in entries.items() if f"{stage}@{key}" in current}
+        if left_out := [key for key in entries if key not in kept]:
+            names = ", ".join(left_out)
+            print(f"{section} that dvc repro would run are left out: {names}", file=sys.stderr)
+        document[section] = kept
+    return document
+
+
+if __name__ == "__main__":
+    command.run(main)
