@@ -318,6 +318,22 @@ def test_a_state_in_which_some_stages_never_ran_can_be_brought_back(runs, capsys
     assert CHECKPOINT.read_text() == "trained at 0.5"
 
 
+def test_a_page_of_a_part_is_removed_and_no_other_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("dvc", "init", "--quiet", "--no-scm")
+    stages = {name: {"cmd": f"echo whole > {name}", "outs": [name]} for name in ("report", "other")}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    run("dvc", "repro", "--quiet")
+    outs.remove_unsaved(Path(), "report")
+    assert Path("report").read_text() == "whole\n"
+    for name in stages:
+        Path(name).unlink()
+        Path(name).write_text("of a part")
+    outs.remove_unsaved(Path(), "report")
+    assert not Path("report").exists()
+    assert Path("other").read_text() == "of a part"
+
+
 def test_what_the_cache_has_lost_is_fetched_from_the_remote_if_there_is_one(runs, capsys):
     cached = outs.cached(Path(), {"x": checkpoint_md5(runs["first"][0])})["x"]
     kept = cached.rename("kept")

@@ -85,6 +85,7 @@ def _position(project: Path) -> str:
 
 def _move(project: Path, state: states.State, before: str) -> None:
     """Git and DVC refuse to overwrite or remove what they do not have, and are asked first."""
+    outs.remove_unsaved(project, "report")  # a page of a part, which `make publish` draws again
     outs.checkout(project, allow_missing=True)
     try:
         _git(project, "checkout", "--quiet", *_target(project, state))

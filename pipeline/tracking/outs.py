@@ -86,6 +86,14 @@ def checkout(project: Path, *, allow_missing: bool = False) -> None:
                 raise
 
 
+def remove_unsaved(project: Path, path: str) -> None:
+    """Removes an out of which dvc.lock has other bytes, or none."""
+    with _opened(project) as repo:
+        for out in repo.index.outs:
+            if out.def_path == path and out.exists and out.changed_checksum():
+                out.remove()
+
+
 def stale(project: Path) -> list[str]:
     """The stages that `dvc repro` would run, or try to restore."""
     with _opened(project) as repo:

@@ -4,7 +4,8 @@ Usage: python -m pipeline.tracking.so_far params.yaml
 
 The stages that read everything are handed the entries of params.yaml alone that `dvc repro` would
 not run, nor anything that they come from: made with the params, data and code of now, and all of it
-there. DVC does not run them, in whose eyes a page that lacks rows would be the page.
+there. DVC does not run them, in whose eyes a page that lacks rows would be the page. Where nothing
+is left out and the page is there, MLflow alone is filled.
 """
 
 import subprocess
@@ -35,28 +36,31 @@ def main(params_file: Path) -> None:
         ChildProcessError: a stage has failed; it has said why.
     """
     project = params_file.parent
-    document = _current(params.read(params_file), project)
+    document = params.read(params_file)
+    is_new_page = _leave_out(document, project)
     stages = params.read(project / "dvc.yaml")["stages"]
     with tempfile.TemporaryDirectory() as folder:
         entries = Path(folder) / params_file.name
         entries.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-        for stage in _STAGES:
+        for stage in _STAGES if is_new_page else _STAGES[-1:]:
             _, *arguments = stages[stage]["cmd"].split()
             arguments[arguments.index(params_file.name)] = str(entries)
             if subprocess.run([sys.executable, *arguments], cwd=project).returncode:
                 raise ChildProcessError(f"{stage} has failed")
 
 
-def _current(document: dict[str, Any], project: Path) -> dict[str, Any]:
+def _leave_out(document: dict[str, Any], project: Path) -> bool:
+    """Takes out of params.yaml what is not current; returns whether a page is to be made of that."""
     current = outs.current(project)
+    is_new_page = "report" not in current
     for section, stage in _LAST_STAGES.items():
         entries = document.get(section) or {}
         kept = {key: entry for key, entry in entries.items() if f"{stage}@{key}" in current}
         if left_out := [key for key in entries if key not in kept]:
             names = ", ".join(left_out)
             print(f"{section} that dvc repro would run are left out: {names}", file=sys.stderr)
-        document[section] = kept
-    return document
+            document[section], is_new_page = kept, True
+    return is_new_page
 
 
 if __name__ == "__main__":
