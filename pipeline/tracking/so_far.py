@@ -50,7 +50,7 @@ def main(params_file: Path) -> None:
 
 
 def _leave_out(document: dict[str, Any], project: Path) -> bool:
-    """Takes out of params.yaml what is not current; returns whether a page is to be made of that."""
+    """Takes out of params.yaml what is not current; returns whether a page is to be made."""
     current = outs.current(project)
     is_new_page = "report" not in current
     for section, stage in _LAST_STAGES.items():
