@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -388,6 +389,18 @@ def test_a_training_on_another_machine_is_left_alone():
     run_id = live_run(LOSSES[:2], **{owner.TAG: "elsewhere:1:0"})
     publish_all()
     assert store.open_client().get_run(run_id).info.status == "RUNNING"
+
+
+def test_a_training_on_another_machine_that_was_silent_for_days_has_ended(monkeypatch):
+    there = {owner.TAG: "elsewhere:1:0"}
+    silent = live_run(LOSSES[:2], key="renamed", **there)  # points of 1970, and a start of now
+    talking = live_run([], key="renamed", **there)
+    now = time.time()
+    store.open_client().log_metric(talking, "train/loss", 1.0, int(1000 * (now + 80 * 3600)), 0)
+    monkeypatch.setattr(time, "time", lambda: now + 100 * 3600)
+    publish_all()
+    assert store.open_client().get_run(silent).info.status == "KILLED"
+    assert store.open_client().get_run(talking).info.status == "RUNNING"
 
 
 def test_a_publish_that_was_interrupted_is_completed():

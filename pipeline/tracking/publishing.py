@@ -30,6 +30,9 @@ _CONFLICTS = {
     "RESOURCE_DOES_NOT_EXIST",
 }
 _RUNNING = "RUNNING"
+# What a live run may be silent for before it is taken for one of a machine that is gone: the store
+# may be away from the training for a weekend.
+_SILENT_SECONDS = 3 * 24 * 3600.0
 _TRIES = 5
 _PAUSE_SECONDS = 3.0
 
@@ -122,10 +125,22 @@ def _is_left(there: entities.Run) -> bool:
 
 
 def _end_those_left(client: MlflowClient, experiment_id: str) -> None:
-    """Ends live runs of trainings that are gone, whatever became of their keys in params.yaml."""
+    """Ends live runs of trainings that are gone, whatever became of their keys in params.yaml.
+
+    Of those on other machines silence tells, as a training that is shown logs every few seconds.
+    One that was only out of reach is shown again, and ends, all the same.
+    """
     running = store.find(client, experiment_id, f"attributes.status = '{_RUNNING}'")
-    for there in filter(_is_left, running):
-        client.set_terminated(there.info.run_id, "KILLED")
+    for there in running:
+        is_live = identity.TAG not in there.data.tags and owner.TAG in there.data.tags
+        if _is_left(there) or (is_live and _is_silent(client, there)):
+            client.set_terminated(there.info.run_id, "KILLED")
+
+
+def _is_silent(client: MlflowClient, there: entities.Run) -> bool:
+    losses = client.get_metric_history(there.info.run_id, "train/loss")
+    latest: int = max([there.info.start_time, *(point.timestamp for point in losses)])
+    return time.time() - latest / 1000 > _SILENT_SECONDS
 
 
 def _is_part(client: MlflowClient, there: entities.Run, run: Run) -> bool:
