@@ -385,6 +385,17 @@ def test_a_training_that_still_runs_is_left_alone():
     assert len(all_runs()) == 1 + len(NAMES)
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no Linux")
+def test_a_training_that_has_ended_unnoticed_is_gone():
+    process = subprocess.Popen(["true"])
+    tag = owner.tag(process.pid)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+    assert owner.is_gone(tag)
+    process.wait()
+    assert owner.is_gone(tag)
+    assert not owner.is_gone(owner.tag(os.getpid()))
+
+
 def test_a_training_on_another_machine_is_left_alone():
     run_id = live_run(LOSSES[:2], **{owner.TAG: "elsewhere:1:0"})
     publish_all()

@@ -323,7 +323,7 @@ def test_what_a_killed_training_left_to_a_slow_server_is_not_logged_again_by_the
     scratch = project / "scratch/v3-0123456789ab"
     scratch.mkdir(parents=True)
     start = {"experiment": "test", "key": "v3", "entry": stores.MODEL, "pid": os.getpid()}
-    start["training"] = str(scratch)
+    start |= {"training": str(scratch), "training_id": scratch.name}
     made = {role: str(project / "params.yaml") for role in ("checkpoint", "history")}
     points = [[step, step, {"train/loss": loss}, None] for step, loss in stores.LOSSES]
     again = [[step, 9000 + step, metrics, None] for step, _, metrics, _ in points[1:]]

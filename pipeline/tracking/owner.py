@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from pipeline import files, scratch
 
@@ -43,4 +44,13 @@ def is_gone(value: str) -> bool:
         return True
     except PermissionError:
         return False
-    return False
+    return _is_zombie(int(pid))
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether it has ended and nobody has asked how, as in a container without an init process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # no Linux, or gone by now
+        return False
+    return stat.rpartition(")")[2].split()[0] == "Z"
