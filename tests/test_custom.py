@@ -40,13 +40,16 @@ FOLDERS = {"kind": "folders", "train": "training", "val": "validation"}
 SECTION = {
     "images": "images",
     "labels": "masks",
+    "image_suffix": "",
     "label_suffix": "",
     "orientation": "displayed",
     "max_height": 65,
     "max_width": 65,
+    "larger_images": "refuse",
     "coding": BINARY,
     "splits": LISTS,
 }
+SECTION_MODEL = Custom.model_validate(SECTION)
 MASK = np.array([[0, 255, 255], [0, 0, 0]], np.uint8)
 
 
@@ -107,7 +110,7 @@ class Data:
         params_file.write_text(json.dumps({"custom": {"mine": self.section}}))
         outs = [self.folder / "data" / f"{split}.arrow" for split in ("train", "val")]
         folders = self.folder / "images", self.folder / "masks"
-        stage.main("mine", params_file, *folders, *outs)
+        stage.main("mine", params_file, *folders, *outs, self.folder / "numbers.json")
         return [Split(out) for out in outs]
 
     def mistakes(self):
@@ -220,6 +223,28 @@ def test_label_maps_may_have_a_suffix(data):
     assert data.run()[1].image_ids == ["c"]
 
 
+def with_suffixes(data):
+    data.section |= {"image_suffix": "_sat", "label_suffix": "_mask"}
+    for image_id in "abc":
+        (data.folder / f"images/{image_id}.jpg").rename(data.folder / f"images/{image_id}_sat.jpg")
+        (data.folder / f"masks/{image_id}.png").rename(data.folder / f"masks/{image_id}_mask.png")
+
+
+def test_images_may_have_a_suffix_as_well(data):
+    with_suffixes(data)
+    assert data.run()[1].image_ids == ["c"]
+
+
+def test_images_without_their_suffix_are_told(data):
+    with_suffixes(data)
+    data.remove("images/a_sat.jpg")
+    data.add("images/b.jpg", picture())
+    assert data.mistakes() == [
+        "images/b.jpg: name does not end in image_suffix '_sat'",
+        "masks/a_mask.png: has no image images/a_sat.jpg (or .jpeg, .png)",
+    ]
+
+
 def test_a_folder_of_label_maps_may_stand_among_the_images(data):
     (data.folder / "masks").rename(data.folder / "images" / "masks")
     section = Custom.model_validate(data.section)
@@ -246,6 +271,59 @@ def test_grey_and_palette_images_are_taken(data):
     data.add("images/b.png", encoded(Image.fromarray(MASK, "L").convert("P")))
     for sample in data.run()[0]:
         assert decode_image(sample).shape == (2, 3, 3)
+
+
+def test_the_numbers_of_each_split_are_a_metric(data):
+    data.run()
+    numbers = json.loads((data.folder / "numbers.json").read_text())
+    assert numbers["train"]["pixels_per_class"] == {"ground": 8, "thing": 4}
+    assert (numbers["train"]["images"], numbers["val"]["images"]) == (2, 1)
+
+
+# Larger images
+
+
+def test_an_image_and_its_label_map_shrink_to_fit(data, capsys):
+    data.section |= {"larger_images": "shrink", "max_height": 2, "max_width": 3}
+    grey = np.array([[10, 20, 0, 0], [30, 40, 0, 0], [0, 0, 5, 5], [0, 0, 5, 5]], np.uint8)
+    data.remove("images/c.jpg")
+    data.add("images/c.png", encoded(grey))
+    data.add("masks/c.png", encoded(np.where(grey == 5, 255, 0).astype(np.uint8)))
+    (sample,) = data.run()[1]
+    assert decode_image(sample)[:, :, 0].tolist() == [[25, 0], [0, 5]]
+    assert label_map.decode(sample.label).tolist() == [[0, 0], [0, 1]]
+    assert (sample.height, sample.width) == (2, 2)
+    said = capsys.readouterr().err.splitlines()
+    assert "mine: shrunk to fit max_height x max_width, 2x3: 1 of 3 images" in said
+
+
+def test_what_fits_keeps_its_bytes_where_others_shrink(data):
+    data.section |= {"larger_images": "shrink"}
+    assert [sample.image for sample in data.run()[0]] == [picture()] * 2
+
+
+@given(st.integers(1, 10_000), st.integers(1, 10_000), st.integers(1, 600), st.integers(1, 600))
+def test_a_shrunk_image_fits_and_touches_a_limit(height, width, max_height, max_width):
+    section = SECTION_MODEL.model_copy(update={"max_height": max_height, "max_width": max_width})
+    shrunk_height, shrunk_width = custom_pixels.fitting(section, height, width)
+    assert 1 <= shrunk_height <= max_height
+    assert 1 <= shrunk_width <= max_width
+    if (shrunk_height, shrunk_width) != (height, width):
+        assert shrunk_height == max_height or shrunk_width == max_width
+
+
+def test_an_image_on_its_side_is_turned_before_it_shrinks(data):
+    data.section |= {"larger_images": "shrink", "max_height": 6, "max_width": 65}
+    data.add("images/c.jpg", picture(4, 12, turn=6))
+    data.add("masks/c.png", encoded(np.zeros((12, 4), np.uint8)))
+    (sample,) = data.run()[1]
+    assert decode_image(sample).shape == (6, 2, 3)
+
+
+def test_an_image_that_later_stages_could_not_open_is_told(data, monkeypatch):
+    monkeypatch.setattr("pipeline.pixels.MAX_PIXELS", 5)
+    data.section |= {"larger_images": "shrink"}
+    assert data.mistakes()[0] == "images/b.jpg: has more pixels than the limit of 5; shrink it"
 
 
 # Splits
@@ -377,7 +455,7 @@ def test_damaged_exif_hides_no_mistake(data, monkeypatch):
             "images/a.jpg",
             picture(66, 3),
             "images/a.jpg: is 66x3 pixels (height x width), more than max_height x max_width, 65x65"
-            "; shrink it with its label map, or raise these, and height and width of the rows'",
+            "; set larger_images: shrink, or raise these, and height and width of the rows'",
         ),
         ("images/a.png", picture(), "images/a.png: images/a.jpg has the same name up to its suffi"),
         ("images/d.tif", b"?", "images/d.tif: not .jpeg or .jpg or .png; convert it, or take it"),
@@ -453,19 +531,28 @@ def test_all_mistakes_are_told_at_once(data):
     ]
 
 
-def test_of_very_many_mistakes_the_first_are_told(data):
+def test_of_very_many_mistakes_the_first_of_names_and_of_contents_are_told(data):
     data.section["splits"] = FRACTION
     for number in range(30):
         data.add(f"images/{number:02d}.jpg", picture())
+    data.add("images/b.jpg", b"")
     mistakes = data.mistakes()
-    assert len(mistakes) == 21
-    assert mistakes[-1] == "and 10 more"
+    assert len(mistakes) == 22
+    assert mistakes[20:] == ["and 10 more names", "images/b.jpg: is empty, 0 bytes"]
+
+
+def test_an_id_that_no_file_could_be_called_by_is_told(data):
+    data.section["splits"] = FRACTION
+    name = "/".join(["ä" * 50] * 2)  # 202 bytes with what joins folder and name
+    data.add(f"images/{name}.jpg", picture())
+    data.add(f"masks/{name}.png", encoded(MASK))
+    assert data.mistakes()[-1].endswith("has 202 bytes, at most 200 are taken; shorten names")
 
 
 def test_names_that_never_meet_are_told_first(data):
     for image_id in "abc":
         (data.folder / f"masks/{image_id}.png").rename(data.folder / f"masks/{image_id}_x.png")
-    assert data.mistakes()[0] == "no image has a label map; label_suffix is ''"
+    assert data.mistakes()[0] == "no image has a label map; image_suffix is '', label_suffix ''"
 
 
 def test_a_name_without_the_suffix_is_told(data):
@@ -520,9 +607,6 @@ def test_a_folder_that_is_missing_is_an_error_that_names_it(data):
         custom_files.find(section, data.folder / "nowhere", data.folder / "masks")
 
 
-SECTION_MODEL = Custom.model_validate(SECTION)
-
-
 @settings(deadline=None, database=None, derandomize=True, max_examples=300)
 @given(
     content=st.sampled_from([picture(turn=6), picture(kind="PNG", turn=8), encoded(MASK)]),
@@ -533,7 +617,7 @@ SECTION_MODEL = Custom.model_validate(SECTION)
 def test_no_damaged_file_ends_in_another_error(content, place, value, cut):
     damaged = bytearray(content)
     damaged[place % len(damaged)] = value
-    for read in (custom_pixels.image_size, custom_pixels.label_values, _upright):
+    for read in (custom_pixels.image_size, custom_pixels.label_values, _packed):
         mistakes = []
         custom._told(
             mistakes, _InMemory(bytes(damaged[:cut])), lambda c, r=read: r(SECTION_MODEL, c)
@@ -541,8 +625,8 @@ def test_no_damaged_file_ends_in_another_error(content, place, value, cut):
         assert len(mistakes) <= 1
 
 
-def _upright(_, content):
-    return custom_pixels.upright(content)
+def _packed(section, content):
+    return custom_pixels.packed(section, content, 3, 2)
 
 
 class _InMemory:

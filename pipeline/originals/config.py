@@ -357,21 +357,26 @@ class Custom(Config):
     Attributes:
         images: folder of .jpg, .jpeg and .png files, and folders of these.
         labels: folder of .png files, and folders of these.
-        label_suffix: what a label map's name has behind its image's, e.g. "_mask"; or empty.
+        image_suffix: what the names of images have behind what they share with those of their
+            label maps, e.g. "_sat"; or empty.
+        label_suffix: the same of label maps, e.g. "_mask"; or empty.
         orientation: "displayed" where label maps fit the images as programs display them, that is
             turned as EXIF says; "stored" where they fit the pixels as they are in the file.
-        max_height: of an image, pixels; rows that are evaluated on it need as much.
+        max_height: of a packed image, pixels; rows that are evaluated on it need as much.
         max_width: likewise.
+        larger_images: "shrink" to fit, with their label maps, as they are packed; or "refuse".
         coding: what the pixels of a label map mean.
         splits: which images are train and val.
     """
 
     images: Name
     labels: Name
+    image_suffix: str
     label_suffix: str
     orientation: Literal["displayed", "stored"]
     max_height: Side
     max_width: Side
+    larger_images: Literal["shrink", "refuse"]
     coding: Annotated[Values | Colours, Field(discriminator="kind")]
     splits: Annotated[ByFraction | ByFolders | ByLists, Field(discriminator="kind")]
 

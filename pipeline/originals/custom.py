@@ -1,8 +1,9 @@
 """Reads a user's own data: folders of images, and of label maps in values or colours of their own.
 
-All mistakes of all files are told at once, before anything is written. Image bytes are handed on
-untouched, save where EXIF turns an image that its label map fits as displayed: later stages take
-pixels as they are stored, so that image is turned here and stored as PNG.
+Every file is read and every mistake told before anything is written. Image bytes are handed on
+untouched, save where an image is larger than is wanted, or EXIF turns one that its label map fits
+as displayed: later stages take pixels as they are stored, so that image is shrunk and turned here
+and stored as PNG.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from pipeline.splits import Sample, checked_sample
 
 T = TypeVar("T")
 
-_MAX_MISTAKES_SHOWN = 20
+_MAX_MISTAKES_SHOWN = 20  # of names, and of what is in the files: neither hides the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +32,16 @@ class Checked:
 
     Attributes:
         label: encoded, in label values of the packed split.
-        height: of label map and image, pixels.
+        height: of label map and image as they are packed, pixels.
         width: likewise.
+        is_shrunk: whether the files' are larger.
         counts: (256,) pixels of each label value.
     """
 
     label: bytes
     height: int
     width: int
+    is_shrunk: bool
     counts: NDArray[np.int64]
 
 
@@ -56,7 +59,7 @@ def check(custom: Custom, found: Found, pairs: Iterable[Pair]) -> dict[str, Chec
     Raises:
         ValueError: with a line for each mistake, those of `found` first.
     """
-    mistakes = list(found.mistakes)
+    mistakes: list[str] = []
     checked: dict[str, Checked] = {}
     for pair in pairs:
         size = _told(
@@ -70,13 +73,20 @@ def check(custom: Custom, found: Found, pairs: Iterable[Pair]) -> dict[str, Chec
         if label.shape != size:
             mistakes.append(f"{pair.label}: {_unequal(custom, pair, label, size)}")
             continue
-        counts = np.bincount(label.ravel(), minlength=256)
-        checked[pair.image_id] = Checked(label_map.encode(label, custom.table), *size, counts)
-    mistakes += [] if mistakes else _void_splits(custom, found, checked)
-    if mistakes:
-        more = len(mistakes) - _MAX_MISTAKES_SHOWN
-        lines = mistakes[:_MAX_MISTAKES_SHOWN] + ([f"and {more} more"] if more > 0 else [])
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        fitting = custom_pixels.fitting(custom, *size)
+        label = custom_pixels.shrunk_label(label, *fitting)
+        checked[pair.image_id] = Checked(
+            label_map.encode(label, custom.table),
+            *fitting,
+            is_shrunk=fitting != size,
+            counts=np.bincount(label.ravel(), minlength=256),
+        )
+    if not found.mistakes and not mistakes:
+        mistakes = _void_splits(custom, found, checked)
+    number = len(found.mistakes) + len(mistakes)
+    if number:
+        count = "1 mistake" if number == 1 else f"{number} mistakes"
+        lines = [*_first(found.mistakes, "names"), *_first(mistakes, "files")]
         raise ValueError("\n".join([f"{count} in the data, nothing is packed:", *lines]))
     return checked
 
@@ -93,11 +103,9 @@ def samples(
         source: what the samples say they are from.
     """
     for pair in pairs:
-        content = pair.image.read_bytes()
-        if custom.orientation == "displayed":
-            content = custom_pixels.upright(content)
-        label = checked[pair.image_id].label
-        yield checked_sample(pair.image_id, content, label, custom.table, source)
+        one = checked[pair.image_id]
+        image = custom_pixels.packed(custom, pair.image.read_bytes(), one.height, one.width)
+        yield checked_sample(pair.image_id, image, one.label, custom.table, source)
 
 
 def describe(custom: Custom, found: Found, checked: Mapping[str, Checked]) -> list[str]:
@@ -106,11 +114,19 @@ def describe(custom: Custom, found: Found, checked: Mapping[str, Checked]) -> li
     height = max(one.height for one in checked.values())
     width = max(one.width for one in checked.values())
     lines = [f"images: {sizes}; up to {height} high and {width} wide"]
+    if num_shrunk := sum(one.is_shrunk for one in checked.values()):
+        limits = f"max_height x max_width, {custom.max_height}x{custom.max_width}"
+        lines.append(f"shrunk to fit {limits}: {num_shrunk:,} of {len(checked):,} images")
     shares = {split: _shares(custom, pairs, checked) for split, pairs in found.splits.items()}
     for index, name in enumerate(custom.table.names):
         in_splits = ", ".join(f"{100 * shares[split][index]:.2f} % of {split}" for split in shares)
         lines.append(f"pixels of {name}: {in_splits}")
     return lines
+
+
+def _first(mistakes: Sequence[str], what: str) -> list[str]:
+    more = len(mistakes) - _MAX_MISTAKES_SHOWN
+    return [*mistakes[:_MAX_MISTAKES_SHOWN], *([f"and {more} more {what}"] if more > 0 else [])]
 
 
 def _told(mistakes: list[str], file: Path, read: Callable[[bytes], T]) -> T | None:

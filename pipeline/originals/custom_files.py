@@ -18,6 +18,10 @@ _LABEL_SUFFIXES = {".png"}
 # Pictures in other formats are mistakes; files that are none (a readme, Thumbs.db) are passed over.
 _OTHER_PICTURES = {".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".tif", ".tiff", ".webp"}
 
+# Label maps and pictures of an image are called by its id, in files whose names may have 255 bytes;
+# while they are written, with some more behind it.
+_MAX_ID_BYTES = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -50,8 +54,13 @@ def find(custom: Custom, images: Path, labels: Path) -> Found:
         labels: the folder of label maps, and of the lists if there are any.
     """
     mistakes: list[str] = []
-    image_files = _files(images, labels, _IMAGE_SUFFIXES, "", mistakes)
-    label_files = _files(labels, images, _LABEL_SUFFIXES, custom.label_suffix, mistakes)
+    image_suffix, label_suffix = custom.image_suffix, custom.label_suffix
+    image_files = _files(
+        images, labels, _IMAGE_SUFFIXES, _Suffix("image_suffix", image_suffix), mistakes
+    )
+    label_files = _files(
+        labels, images, _LABEL_SUFFIXES, _Suffix("label_suffix", label_suffix), mistakes
+    )
     dealt = _deal(custom, image_files.keys() | label_files.keys(), labels, mistakes)
     splits: dict[str, list[Pair]] = {"train": [], "val": []}
     lonely: list[str] = []
@@ -61,15 +70,15 @@ def find(custom: Custom, images: Path, labels: Path) -> Found:
                 pair = Pair(key.replace("/", "--"), image_files[key], label_files[key])
                 splits[split].append(pair)
             elif key in image_files:
-                wanted = labels / f"{key}{custom.label_suffix}.png"
+                wanted = labels / f"{key}{label_suffix}.png"
                 lonely.append(f"{image_files[key]}: has no label map {wanted}")
             elif key in label_files:
-                wanted = images / f"{key}.jpg"
+                wanted = images / f"{key}{image_suffix}.jpg"
                 lonely.append(f"{label_files[key]}: has no image {wanted} (or .jpeg, .png)")
             else:
                 lonely.append(
-                    f"{split}: {key} is listed, but there is no {images / key}.jpg (or .jpeg, "
-                    f".png); lists name images without their suffixes"
+                    f"{split}: {key} is listed, but there is no {images / key}{image_suffix}.jpg "
+                    f"(or .jpeg, .png); lists name images without their suffixes"
                 )
     for folder, files, kind in (
         (images, image_files, "images"),
@@ -78,14 +87,18 @@ def find(custom: Custom, images: Path, labels: Path) -> Found:
         if not files:
             return Found(splits, [*mistakes, f"{folder}: holds no {kind}"])
     if lonely and not any(splits.values()):
-        mistakes.append(f"no image has a label map; label_suffix is {custom.label_suffix!r}")
+        mistakes.append(
+            f"no image has a label map; image_suffix is {image_suffix!r}, label_suffix "
+            f"{label_suffix!r}"
+        )
     mistakes += lonely
     mistakes += [
         f"{split}: would have no image; {_advice(custom, split)}"
         for split, keys in dealt.items()
         if not keys
     ]
-    mistakes += _equal_ids([pair for pairs in splits.values() for pair in pairs])
+    used = [pair for pairs in splits.values() for pair in pairs]
+    mistakes += _long_ids(used) + _equal_ids(used)
     return Found(splits, mistakes)
 
 
@@ -98,10 +111,18 @@ def falls_into_val(image_id: str, *, val: float, seed: int) -> bool:
     return int.from_bytes(digest[:8], "big") < val * 2**64
 
 
+@dataclass(frozen=True, slots=True)
+class _Suffix:
+    """What names have before the dot, and the param that says so."""
+
+    param: str
+    text: str
+
+
 def _files(
-    folder: Path, other: Path, suffixes: set[str], label_suffix: str, mistakes: list[str]
+    folder: Path, other: Path, suffixes: set[str], suffix_of_names: _Suffix, mistakes: list[str]
 ) -> dict[str, Path]:
-    """The files of a folder that have one of the suffixes, by path without it; `other` left out."""
+    """The files of a folder that have one of the suffixes, by path without both; not `other`'s."""
     found: dict[str, Path] = {}
     for file in _walk(folder, other, mistakes):
         suffix = file.suffix.lower()
@@ -111,9 +132,11 @@ def _files(
         elif suffix not in suffixes:
             if suffix in _OTHER_PICTURES:
                 mistakes.append(f"{file}: {_unfit(suffix, suffixes)}")
-        elif not key.endswith(label_suffix):
-            mistakes.append(f"{file}: name does not end in label_suffix {label_suffix!r}")
-        elif (key := key.removesuffix(label_suffix)) in found:
+        elif not key.endswith(suffix_of_names.text):
+            mistakes.append(
+                f"{file}: name does not end in {suffix_of_names.param} {suffix_of_names.text!r}"
+            )
+        elif (key := key.removesuffix(suffix_of_names.text)) in found:
             mistakes.append(f"{file}: {found[key]} has the same name up to its suffix")
         else:
             found[key] = file
@@ -198,6 +221,15 @@ def _advice(custom: Custom, split: str) -> str:
     name = how.train if split == "train" else how.val
     kind = "list" if isinstance(how, ByLists) else "folder"
     return f"{kind} {name} of {custom.labels} has none"
+
+
+def _long_ids(pairs: Sequence[Pair]) -> list[str]:
+    return [
+        f"{pair.image}: its id {pair.image_id} has {length} bytes, at most {_MAX_ID_BYTES} are "
+        f"taken; shorten names"
+        for pair in pairs
+        if (length := len(os.fsencode(pair.image_id))) > _MAX_ID_BYTES
+    ]
 
 
 def _equal_ids(pairs: Sequence[Pair]) -> list[str]:

@@ -10,10 +10,12 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from pipeline import pixels
 from pipeline.label_map import LabelMap
 from pipeline.originals.config import VOID, Colours, Custom, Values
 
@@ -67,16 +69,27 @@ def image_size(custom: Custom, content: bytes) -> tuple[int, int]:
         if image.mode not in _IMAGE_MODES or _is_16_bit(content):
             raise ValueError(f"has {_pixels(image, content)}; save it as 8-bit RGB or grey")
         width, height = image.size
+        if height * width > pixels.MAX_PIXELS:
+            raise ValueError(f"has more pixels than the limit of {pixels.MAX_PIXELS}; shrink it")
         if custom.orientation == "displayed" and _turn(image) in _ON_ITS_SIDE:
             height, width = width, height
-        if height > custom.max_height or width > custom.max_width:
+        if custom.larger_images == "refuse" and fitting(custom, height, width) != (height, width):
             raise ValueError(
                 f"is {height}x{width} pixels (height x width), more than max_height x max_width, "
-                f"{custom.max_height}x{custom.max_width}; shrink it with its label map, or raise "
+                f"{custom.max_height}x{custom.max_width}; set larger_images: shrink, or raise "
                 f"these, and height and width of the rows' inference and the models' validation"
             )
         _loaded(image)
     return height, width
+
+
+def fitting(custom: Custom, height: int, width: int) -> tuple[int, int]:
+    """(height, width) of the largest image of this shape within max_height x max_width.
+
+    One that fits keeps its size: nothing is enlarged.
+    """
+    factor = min(1.0, custom.max_height / height, custom.max_width / width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def label_values(custom: Custom, content: bytes) -> LabelMap:
@@ -101,16 +114,29 @@ def label_values(custom: Custom, content: bytes) -> LabelMap:
         return _translated(np.asarray(grey, np.int32), custom.coding)
 
 
-def upright(content: bytes) -> bytes:
-    """The same bytes, or those of a PNG whose pixels stand as EXIF has the image displayed."""
+def packed(custom: Custom, content: bytes, height: int, width: int) -> bytes:
+    """The same bytes, or those of a PNG with the pixels as they are to be packed.
+
+    That is turned as EXIF has the image displayed, where label maps fit it so, and of this size.
+    """
     with _opened(content) as image:
-        turn = _turn(image)
-        if turn not in _TURNS:
+        turn = _TURNS.get(_turn(image)) if custom.orientation == "displayed" else None
+        upright = _loaded(image) if turn is None else _loaded(image).transpose(turn)
+        if turn is None and upright.size == (width, height):
             return content
-        turned = _loaded(image).transpose(_TURNS[turn])
+        converted = upright.convert("L" if image.mode == "L" else "RGB")
+        shrunk = cv2.resize(np.asarray(converted), (width, height), interpolation=cv2.INTER_AREA)
         buffer = io.BytesIO()
-        turned.convert("L" if image.mode == "L" else "RGB").save(buffer, "PNG", exif=b"")
+        Image.fromarray(shrunk.astype(np.uint8, copy=False)).save(buffer, "PNG")
         return buffer.getvalue()
+
+
+def shrunk_label(label: LabelMap, height: int, width: int) -> LabelMap:
+    """(height, width) label values, each that of the pixel in whose area its centre lies."""
+    if label.shape == (height, width):
+        return label
+    shrunk = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return shrunk.astype(np.uint8, copy=False)
 
 
 def is_on_its_side(content: bytes) -> bool:
