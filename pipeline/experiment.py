@@ -37,6 +37,10 @@ Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+$")]
 
 _VOC_SECTIONS = ("voc", "voc_test", "trainaug")
 _CUSTOM_SPLITS = {f"data/custom/{split}.arrow" for split in ("train", "val")}
+_OTHER_CLASSES_ADVICE = (
+    "; start from its weights without a classifier: an import with classes: null, or what make "
+    "drop-classifier writes"
+)
 
 
 class Model(Config):
@@ -145,7 +149,11 @@ def _mistakes(experiment: Experiment) -> list[str]:
     return [
         *_source_mistakes(experiment),
         *_import_mistakes(experiment),
-        *(m for key, model in experiment.models.items() for m in _model_mistakes(key, model)),
+        *(
+            m
+            for key, model in experiment.models.items()
+            for m in _model_mistakes(key, model, experiment)
+        ),
         *(m for key, row in experiment.rows.items() for m in _row_mistakes(key, row, experiment)),
         *(
             mistake
@@ -213,7 +221,7 @@ def _import_mistakes(experiment: Experiment) -> list[str]:
     return mistakes
 
 
-def _model_mistakes(key: str, model: Model) -> list[str]:
+def _model_mistakes(key: str, model: Model, experiment: Experiment) -> list[str]:
     network = model.network
     mistakes = _rate_mistakes(f"models.{key}.network", network, network.output_stride)
     mistakes += [
@@ -222,7 +230,20 @@ def _model_mistakes(key: str, model: Model) -> list[str]:
     ]
     if mistake := part_mistake(model.network, model.training, num_devices=1):
         mistakes.append(f"models.{key}.training.{mistake}")
-    return mistakes
+    return mistakes + _class_weight_mistakes(key, model, experiment)
+
+
+def _class_weight_mistakes(key: str, model: Model, experiment: Experiment) -> list[str]:
+    weights = model.training.class_weights
+    if not isinstance(weights, list) or model.data not in _labelled_splits(experiment):
+        return []
+    names = _classes(experiment, model.data).names
+    if len(weights) == len(names):
+        return []
+    return [
+        f"models.{key}.training.class_weights: {len(weights)} weights for the {len(names)} classes "
+        f"of {model.data} ({', '.join(names)})"
+    ]
 
 
 def _rate_mistakes(place: str, network: Network, output_stride: int) -> list[str]:
@@ -312,25 +333,30 @@ def _data_mistakes(experiment: Experiment) -> list[str]:
 
 
 def _class_mistakes(experiment: Experiment) -> list[str]:
-    """What goes on from a network, watches, scores or asks it has the classes of the network."""
+    """A model's validation split, a model started from its checkpoint, rows and submissions.
+
+    All of these must have the classes of the network.
+    """
     asked = [
-        (f"models.{key}.validation.data", model.validation.data, key)
+        (f"models.{key}.validation.data", model.validation.data, key, "")
         for key, model in experiment.models.items()
     ]
     networks = (*experiment.models, *experiment.imports)
     by_checkpoint = {f"checkpoints/{key}.safetensors": key for key in networks}
     asked += [
-        (f"models.{key}.data", model.data, by_checkpoint[model.start])
+        (f"models.{key}.data", model.data, by_checkpoint[model.start], _OTHER_CLASSES_ADVICE)
         for key, model in experiment.models.items()
         if model.start in by_checkpoint
     ]
     for section, entries in (("rows", experiment.rows), ("submissions", experiment.submissions)):
-        asked += [(f"{section}.{key}.data", one.data, one.model) for key, one in entries.items()]
+        asked += [
+            (f"{section}.{key}.data", one.data, one.model, "") for key, one in entries.items()
+        ]
     known = _labelled_splits(experiment) | _hidden_splits(experiment)
     told_apart = _classes_of_networks(experiment, known)
     return [
-        f"{place}: {data} has other classes than {told_apart[network].source}"
-        for place, data, network in asked
+        f"{place}: {data} has other classes than {told_apart[network].source}{advice}"
+        for place, data, network, advice in asked
         if network in told_apart
         and data in known
         and not _classes(experiment, data).agrees_with(told_apart[network].classes)

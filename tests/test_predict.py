@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from pipeline.data.images import normalise
+from pipeline.inference.config import scaled_side
 from pipeline.inference.predict import folded, label_maps, predict, prepared
 from pipeline.model import deeplab
 from pipeline.model.depthwise import DepthwiseConv2d
@@ -182,3 +183,17 @@ def test_a_network_for_a_cpu_has_our_own_convolutions_and_one_for_export_none():
 def test_predictions_keep_no_graph(split):
     labels = predict(build(), torch.randn(1, 3, 33, 33), synthetic.inference())
     assert labels.is_inference()
+
+
+def test_sides_are_scaled_by_what_is_written_not_by_the_nearest_binary_fraction():
+    # 720 * 0.7 is 503.99999999999994 in floats, and 505 is 63 * 8 + 1.
+    assert scaled_side(721, 0.7) == 505
+    assert scaled_side(513, 1.25) == 641
+    assert scaled_side(257, 0.7) == 180  # a part of a pixel is left out
+
+
+def test_a_scale_in_tenths_is_accepted_where_sides_fit_exactly():
+    strategy = synthetic.inference(output_stride=8, height=721, width=721, scales=[0.7])
+    assert scaled_side(strategy.height, strategy.scales[0]) == 63 * 8 + 1
+    with pytest.raises(ValueError, match=r"width: 713 at scale 0\.7 gives 499\.4, which is not"):
+        synthetic.inference(output_stride=8, height=721, width=713, scales=[0.7])

@@ -31,7 +31,7 @@ def save(path: Path, model: DeepLab, network: Network, classes: Classes | None) 
         path: of the checkpoint.
         model: the weights.
         network: its description.
-        classes: that it tells apart, or None to leave the classifier out.
+        classes: those that it distinguishes, or None to leave the classifier out.
     """
     tensors = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     if classes is None:
@@ -92,11 +92,29 @@ def start(model: DeepLab, path: Path, backbone_name: str, classes: Classes) -> N
         if trained_on is None:
             tensors |= {name: model.state_dict()[name] for name in _CLASSIFIER}
         else:
-            trained_on.require_equal(classes, str(path), "the data to train on")
+            _require_equal(trained_on, classes, path)
         _fill(model, tensors, path, unused=set())
     else:
+        encoder = model.backbone.encoder
         unused = backbone.unused_names(backbone_name)
-        _fill(model.backbone.encoder, tensors, path, unused=unused)
+        _fill(encoder, _with_counters(tensors, encoder), path, unused=unused)
+
+
+def drop_classifier(path: Path, out: Path) -> None:
+    """Writes a checkpoint's weights without its classifier, for a training on other classes.
+
+    Raises:
+        ValueError: not a checkpoint of ours, or it has no classifier.
+    """
+    model, network, _ = load(path, output_stride=None)
+    save(out, model, network, None)
+
+
+def _require_equal(trained_on: Classes, classes: Classes, path: Path) -> None:
+    try:
+        trained_on.require_equal(classes, str(path), "the data to train on")
+    except ValueError as error:
+        raise ValueError(f"{error}; make drop-classifier writes it without its classes") from None
 
 
 def _description(path: Path, metadata: dict[str, str]) -> tuple[Network, Classes | None]:
@@ -118,6 +136,15 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise ValueError(f"{path}: not a readable safetensors file: {error}") from error
 
 
+def _with_counters(tensors: dict[str, torch.Tensor], module: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights with the counters of batches that old or converted files lack, as torch adds them.
+
+    Nothing reads them: batch normalisation here has a momentum.
+    """
+    counters = [name for name in module.state_dict() if name.endswith(".num_batches_tracked")]
+    return {name: torch.tensor(0) for name in counters} | tensors
+
+
 def _fill(
     module: nn.Module, tensors: dict[str, torch.Tensor], path: Path, *, unused: set[str]
 ) -> None:
@@ -130,7 +157,7 @@ def _fill(
         if tensors[name].shape != wanted[name].shape
     ]
     mistakes = [
-        f"{len(names)} {what} ({_shown(names)})"
+        f"{len(names)} {what} ({shown(names)})"
         for names, what in ((missing, "missing"), (unknown, "unknown"), (unequal, "of other shape"))
         if names
     ]
@@ -139,6 +166,7 @@ def _fill(
     module.load_state_dict({name: tensors[name] for name in wanted})
 
 
-def _shown(names: list[str]) -> str:
+def shown(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
     more = len(names) - _MAX_NAMES_SHOWN
     return ", ".join(names[:_MAX_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
