@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help repro paper-in-miniature multiply-adds test kill-test check format ui show checkout \
-	publish preset export export-split submission predict \
+	publish preset export export-split submission predict drop-classifier \
 	setup setup-tensorflow import-checkpoint bench bench-setup lock
 
 PYTHON ?= python3
@@ -11,9 +11,11 @@ KILLS ?= 20
 WORKERS ?= 2
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONPATH
+# GNU make 3.81, which macOS has, looks for commands in the PATH of old, but for a shell of ours.
+SHELL := bash
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-26s %s\n", $$1 ($$1 == "preset" ? " NAME=..." : $$1 == "export-split" ? " SPLIT=... OUT=..." : $$1 ~ /^(export|submission)$$/ ? " ROW=..." : $$1 ~ /^(show|checkout)$$/ ? " RUN=..." : $$1 == "predict" ? " CHECKPOINT=... IMAGES=..." : ""), $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-26s %s\n", $$1 ($$1 == "preset" ? " NAME=..." : $$1 == "export-split" ? " SPLIT=... OUT=..." : $$1 ~ /^(export|submission)$$/ ? " ROW=..." : $$1 ~ /^(show|checkout)$$/ ? " RUN=..." : $$1 == "predict" ? " CHECKPOINT=... IMAGES=..." : $$1 == "drop-classifier" ? " CHECKPOINT=... OUT=..." : ""), $$2}' Makefile
 
 repro: setup ## run the pipeline that params.yaml describes, and print its table
 	dvc repro
@@ -22,7 +24,8 @@ repro: setup ## run the pipeline that params.yaml describes, and print its table
 	@echo
 	@echo "The page with pictures and curves:  report/index.html"
 	@echo "The runs in MLflow:                 make ui"
-	@echo "Change a number, run what it moves: dvc exp run -S rows.v3_os16.inference.flip=true"
+	@grep -qs '^  v3_os16:' params.yaml \
+		&& echo "Change a number, run what it moves: dvc exp run -S rows.v3_os16.inference.flip=true" || true
 
 multiply-adds: setup ## prove the networks by the paper's Multiply-Adds
 	@python -m pipeline.cost paper.yaml presets/voc.yaml presets/cityscapes.yaml presets/zoo.yaml presets/zoo-cityscapes.yaml
@@ -84,6 +87,10 @@ export-split: setup ## write SPLIT (a data/*.arrow) as a folder OUT like VOC's
 predict: setup ## label maps of your own pictures, to OUT=...
 	@test -n "$(CHECKPOINT)" -a -n "$(IMAGES)" -a -n "$(OUT)" || { echo "error: CHECKPOINT=file.safetensors, IMAGES=folder and OUT=folder are needed"; exit 1; }
 	@python -m pipeline.pictures "$(CHECKPOINT)" "$(IMAGES)" "$(OUT)" "$(or $(MAX_SIDE),2049)" params.yaml "$(ROW)"
+
+drop-classifier: setup ## a checkpoint as the start of a training on other classes
+	@test -n "$(CHECKPOINT)" -a -n "$(OUT)" || { echo "error: CHECKPOINT=file.safetensors and OUT=file.safetensors are needed"; exit 1; }
+	@python -m pipeline.drop_classifier "$(CHECKPOINT)" "$(OUT)"
 
 submission: setup ## what the server of VOC or Cityscapes takes, of a submission or a row
 	@test -n "$(ROW)" || { echo "error: ROW=... is needed, a key of submissions or of rows in params.yaml"; exit 1; }

@@ -73,6 +73,23 @@ def test_the_preset_runs_to_its_page_and_into_mlflow(clone):
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
+def test_git_leaves_own_folders_alone(clone):
+    # DVC stashes what git would take, and moves it off the disk, to apply an experiment.
+    assert clone.run("git status --porcelain --untracked-files=all my") == ""
+
+
+def test_without_the_folders_page_and_runs_are_made_of_what_was_packed(clone):
+    (clone.folder / "my").rename(clone.folder / "elsewhere")
+    try:
+        assert "left out" not in clone.run("python -m pipeline.tracking.so_far params.yaml")
+        clone.run("dvc repro --allow-missing")
+        table = (clone.folder / "report/table.txt").read_text()
+        assert "mobilenetv2-v3plus_os16" in table
+        assert (clone.folder / "data/custom/train.arrow").exists()
+    finally:
+        (clone.folder / "elsewhere").rename(clone.folder / "my")
+
+
 def _shorten(params):
     """The preset as it is, but for sizes, and weights that need no download."""
     params["archives"]["mobilenetv2_100"]["url"] = "random:mobilenetv2_100?seed=0"

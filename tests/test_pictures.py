@@ -202,6 +202,20 @@ def test_folders_that_will_not_do_are_refused(checkpoint, folder, spoil, message
         run(checkpoint, images, Path(out))
 
 
+def test_linked_folders_are_followed_but_not_in_circles(tmp_path):
+    images, elsewhere = tmp_path / "images", tmp_path / "elsewhere"
+    for folder in (images, elsewhere / "deep"):
+        folder.mkdir(parents=True)
+        (folder / "a.jpg").touch()
+    (images / ".hidden.jpg").touch()
+    (images / "linked").symlink_to(elsewhere)
+    (elsewhere / "deep/back").symlink_to(images)
+    (images / "lost.jpg").symlink_to(tmp_path / "nowhere")
+    pictures = [images / "a.jpg", images / "linked/deep/a.jpg", images / "lost.jpg"]
+    assert reading.find(images) == (pictures, [])
+    assert "No such file" in reading.read(images / "lost.jpg").mistake
+
+
 def test_a_folder_without_a_picture_is_refused(checkpoint, tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images/notes.txt").touch()

@@ -4,6 +4,7 @@ Training reads pixels as they are stored, since label maps are drawn over those;
 has no label map, and is turned as its camera says.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -36,18 +37,15 @@ class Picture:
 def find(folder: Path) -> tuple[list[Path], list[Path]]:
     """All files in a folder and the folders in it, in order: those named as pictures, and others.
 
-    Hidden files are neither.
+    Hidden files are neither. Links to folders are followed, but for those back to a folder that
+    they are in.
 
     Raises:
         ValueError: there is no picture, or no folder.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: not a folder of pictures")
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    ]
+    files = sorted(_walk(folder, {folder.resolve()}))
     pictures, others = (
         [path for path in files if (path.suffix.lower() in _SUFFIXES) is wanted]
         for wanted in (True, False)
@@ -58,6 +56,17 @@ def find(folder: Path) -> tuple[list[Path], list[Path]]:
             f"{', '.join(sorted(_SUFFIXES))}"
         )
     return pictures, others
+
+
+def _walk(folder: Path, above: set[Path]) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            if (place := path.resolve()) not in above:
+                yield from _walk(path, above | {place})
+        elif path.is_file() or path.is_symlink():  # of a link that leads nowhere, reading tells
+            yield path
 
 
 def read(file: Path) -> Picture:

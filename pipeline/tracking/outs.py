@@ -19,8 +19,8 @@ class Outs:
 
     Attributes:
         num_all: how many dvc.lock has.
-        absent: those that are neither in the cache nor, if they are no matter of the cache, in git
-            as dvc.lock says.
+        absent: those that cannot be had here: not in DVC's cache or, for outs that are not cached,
+            not in the tree with dvc.lock's md5.
         remote: name of DVC's default remote, if there is one.
         lost: those absent ones that the remote does not have either.
         trouble: why the remote could not be asked.
@@ -103,10 +103,13 @@ def stale(project: Path) -> list[str]:
 def current(project: Path) -> set[str]:
     """Names of the stages that `dvc repro` would not run, nor any that they come from.
 
-    Archives that were removed to save room are no matter: what was packed from them is there.
+    Archives that were removed to save room are no matter, nor are a user's own folders that are on
+    another machine: what was packed from them is there.
     """
     with _opened(project) as repo:
-        changed = {name for name, changes in repo.status().items() if not _are_of_archives(changes)}
+        changed = {
+            name for name, changes in repo.status().items() if not _are_of_originals(name, changes)
+        }
         return {
             stage.addressing
             for stage in repo.index.stages
@@ -124,17 +127,21 @@ def _opened(project: Path) -> Iterator[Repo]:
         raise ValueError(f"DVC: {_line(error)}") from error
 
 
-def _are_of_archives(changes: list[Any]) -> bool:
-    """Whether all of a stage's changes, as DVC's status has them, are archives that are not here.
+def _are_of_originals(stage: str, changes: list[Any]) -> bool:
+    """Whether all of a stage's changes, as DVC's status has them, are originals that are not here.
+
+    Originals are archives, and the folders that one's own data is packed from.
 
     Args:
+        stage: its name.
         changes: such as {"changed deps": {"archives/voc2012": "deleted"}} or "changed command".
     """
     return all(
         isinstance(change, dict)
         and all(
-            path.startswith("archives/") and state in ("deleted", "not in cache")
-            for states in change.values()
+            state in ("deleted", "not in cache")
+            and (path.startswith("archives/") or (stage.startswith("custom@") and "deps" in kind))
+            for kind, states in change.items()
             for path, state in states.items()
         )
         for change in changes
