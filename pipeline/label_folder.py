@@ -21,15 +21,18 @@ from pipeline.model.config import Network
 from pipeline.model.deeplab import DeepLab
 from pipeline.splits import Split
 
-# That a label map and its file depend on.
+# Sources that a label map and its file depend on.
 _CODE = (
-    "data",
-    "devices.py",
-    "inference",
-    "label_map.py",
-    "model",
-    "pixels.py",
-    "splits.py",
+    "pipeline/classes.py",
+    "pipeline/data",
+    "pipeline/devices.py",
+    "pipeline/inference",
+    "pipeline/label_folder.py",
+    "pipeline/label_map.py",
+    "pipeline/model",
+    "pipeline/parallel.py",
+    "pipeline/pixels.py",
+    "pipeline/splits.py",
 )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from pipeline import files
 from pipeline.params import Config
 
-_PACKAGE = Path(__file__).resolve().parent
+_PROJECT = Path(__file__).resolve().parents[1]
 _DESCRIPTION = "determined_by.json"
 _LOCK = "lock"
 # What tells this folder from one of the same name, for the same work on another machine.
@@ -34,9 +34,9 @@ def determinants(
     Args:
         sections: of params.yaml.
         read: files.
-        code: packages and modules of `pipeline`, as "data" and "pixels.py".
+        code: packages and modules, as "pipeline/data" and "stages/train.py".
     """
-    parts = [_PACKAGE / part for part in code]
+    parts = [_PROJECT / part for part in code]
     sources = sorted(f for p in parts for f in ([p] if p.is_file() else p.rglob("*.py")))
     return {
         **{name: _digest(section.model_dump_json()) for name, section in sections.items()},
@@ -82,7 +82,7 @@ def opened(
         lock.flush()
         files.write_json(folder / _DESCRIPTION, dict(determined_by))
         if not (folder / _ID).exists():
-            files.write_text(folder / _ID, uuid.uuid4().hex)
+            renew_identity(folder)
         yield folder
 
 
@@ -99,9 +99,14 @@ def identity(folder: Path) -> str:
     return f"{folder.name}-{file.read_text(encoding='utf-8')}" if file.exists() else folder.name
 
 
+def renew_identity(folder: Path) -> None:
+    """Makes the work in a folder another than what it was shown as."""
+    files.write_text(folder / _ID, uuid.uuid4().hex)
+
+
 def root() -> Path:
-    """The folder of all such work: the main repository's, also in a temporary checkout of DVC."""
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd()) / "scratch"
+    """The folder of all such work, which temporary checkouts of DVC share."""
+    return files.main_repository() / "scratch"
 
 
 def _others(key: str, determined_by: Mapping[str, str]) -> Iterator[str]:

@@ -182,6 +182,24 @@ class Split:
         columns = self._batches[batch]
         return Sample(*(_value(columns.column(field.name), row) for field in fields(Sample)))
 
+    def require_within(self, height: int, width: int) -> None:
+        """Raises a ValueError that names the first image that is larger than this, if there is one.
+
+        Looks at sizes alone, of all images at once: before a training, not in its midst.
+        """
+        first = 0
+        for batch in self._batches:
+            heights, widths = (np.asarray(batch.column(name)) for name in ("height", "width"))
+            larger = np.flatnonzero((heights > height) | (widths > width))
+            if larger.size:
+                sample = self[first + int(larger[0])]
+                raise ValueError(
+                    f"{sample.source}: {sample.image_id}: image of {sample.height}x{sample.width} "
+                    f"pixels is larger than the nominal size {height}x{width}: raise height and "
+                    f"width of the row's inference, or of the model's validation"
+                )
+            first += batch.num_rows
+
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
 

@@ -3,7 +3,9 @@
 Runs on as many GPUs as the batch can be split over, and on the CPU where there is none. The history
 has one line of JSON for each iteration, the first with the class weights if there are any, and one
 for each validation. Checkpoint and history are the same bytes for the same inputs on a CPU, however
-often the training was interrupted. The pace tells how long it took; no result is computed from it.
+often the training was interrupted. (Where another validation split or size was set meanwhile, the
+history has no validations from before.) The pace tells how long it took; no result is computed from
+it.
 """
 
 import sys
@@ -29,8 +31,19 @@ from pipeline.training.config import Training, Validation, size_mistakes
 from pipeline.training.keeper import Keeper
 from pipeline.training.progress import Progress
 
-# That a checkpoint's bytes depend on.
-_CODE = ("data", "devices.py", "model", "pixels.py", "splits.py", "training")
+# Sources that a checkpoint's bytes depend on.
+_CODE = (
+    "pipeline/classes.py",
+    "pipeline/data",
+    "pipeline/devices.py",
+    "pipeline/label_map.py",
+    "pipeline/model",
+    "pipeline/parallel.py",
+    "pipeline/pixels.py",
+    "pipeline/splits.py",
+    "pipeline/training",
+    "stages/train.py",
+)
 
 
 def main(
@@ -54,6 +67,8 @@ def main(
         return
     split, watched = Split(data), Split(validation_data)
     watched.classes.require_equal(split.classes, str(validation_data), str(data))
+    if watching.every_iterations:
+        watched.require_within(watching.height, watching.width)
     model = deeplab.build(
         network,
         num_classes=split.classes.num_classes,
@@ -62,10 +77,6 @@ def main(
     )
     checkpoints.start(model, start, network.backbone, split.classes)
     weights = class_weights.resolve(training, split.classes, map(decode_label, split))
-    settled = {}
-    if weights is not None:
-        named = zip(split.classes.names, weights, strict=True)
-        settled = {f"class_weight/{name}": weight for name, weight in named}
     with ExitStack() as stack:
         interrupted = stack.enter_context(interruption.awaited())
         us = stack.enter_context(team.joined())
@@ -77,13 +88,16 @@ def main(
             )
             folder = stack.enter_context(scratch.opened(key, determined_by, progress.say))
             keeper = Keeper(us, folder, progress.say)
+            keeper.validate_on(
+                [files.digest(validation_data, "sha256"), watching.height, watching.width]
+            )
             show = stack.enter_context(
                 live.live_run(params_file, key, folder, checkpoint=checkpoint, history=history)
             )
 
         def log(iteration: int, loss: float, learning_rate: float) -> None:
             numbers = {"loss": loss, "learning_rate": learning_rate}
-            numbers |= settled if iteration == 0 else {}
+            numbers |= class_weights.named(weights, split.classes) if iteration == 0 else {}
             keeper.record({"iteration": iteration, **numbers})
             show(iteration, {f"train/{name}": number for name, number in numbers.items()})
             progress.update(iteration, loss, learning_rate)
@@ -93,9 +107,8 @@ def main(
             miou = validation.miou(
                 trained, network, training, watched, watching, team=us, panels=panels
             )
-            keeper.record({"iteration": iteration, "validation_miou": miou})
-            best = keeper.best("validation_miou")
-            show(iteration, {"val/miou": miou, "best/miou": best}, panels)
+            keeper.record_validation(iteration, miou)
+            show(iteration, {"val/miou": miou, "best/miou": keeper.best_miou()}, panels)
             progress.say(f"mIoU {100 * miou:.2f} on {validation_data} after {iteration} iterations")
 
         model = loop.train(
@@ -111,12 +124,12 @@ def main(
             validate=validate,
             validate_every=watching.every_iterations,
         )
-        progress.finish(model)
         if us.is_leader:
             checkpoints.save(checkpoint, model, network, split.classes)
             summary = pace.summarise(training, keeper.seconds, keeper.computed_on)
             files.write_json(pace_file, summary)
             keeper.hand_over(history)
+        progress.finish(model)
 
 
 if __name__ == "__main__":

@@ -195,6 +195,12 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_names_its_iteration(
     assert [iteration for iteration, _, _ in logged] == [0]
 
 
+def test_weights_that_are_not_finite_are_never_kept(split):
+    message = "a weight is not finite at iteration 0: the learning rate"
+    with pytest.raises(ArithmeticError, match=message):
+        train(split, base_learning_rate=1e300, max_iterations=1)
+
+
 def test_bfloat16_is_close_to_float32_and_keeps_float32_weights(split):
     options = {"network": WITHOUT_DROPOUT, "max_iterations": 2}
     _, exact = train(split, **options)

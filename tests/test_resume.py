@@ -36,10 +36,10 @@ def run(folder, save_seconds="0"):
     os.chdir(folder)
     os.environ["DEEPLAB_SAVE_SECONDS"] = save_seconds
     sys.modules["mlflow"] = None
-    data = Path("data/two.arrow")
+    data, validation = Path("data/two.arrow"), Path("data/validation.arrow")
     sys.stderr = Path("stderr.txt").open("a", buffering=1)  # noqa: SIM115 (until the process ends)
     out = (Path("checkpoints/a.safetensors"), Path("history/a.jsonl"), Path("history/a.pace.json"))
-    train.main("a", Path("params.yaml"), data, Path("archives/test_resnet"), data, *out)
+    train.main("a", Path("params.yaml"), data, Path("archives/test_resnet"), validation, *out)
 
 
 def started(folder, **options):
@@ -63,7 +63,8 @@ def results(folder):
 
 def make_project(folder, **training):
     (folder / "archives").mkdir(parents=True)
-    synthetic.write_split(folder / "data/two.arrow", [(33, 40), (25, 21)])
+    for name in ("two", "validation"):
+        synthetic.write_split(folder / f"data/{name}.arrow", [(33, 40), (25, 21)])
     (folder / "archives/test_resnet").write_bytes(random_weights.generate("test_resnet", 0))
     model = {
         "desc": "A model",
@@ -228,6 +229,60 @@ def test_what_does_not_determine_a_training_does_not_restart_it(project):
     assert "going on after iteration" in said(project)
 
 
+def change_validation_images(folder):
+    synthetic.write_split(folder / "data/validation.arrow", [(30, 30), (20, 31), (33, 33)])
+
+
+def has_validated(folder):
+    def found():
+        return any("validation_miou" in f.read_text() for f in folder.glob("scratch/a-*/history*"))
+
+    return lambda: found() and has_states(folder, 2)()
+
+
+def validated(folder):
+    return {
+        record["iteration"]: record["validation_miou"]
+        for record in history(folder)
+        if "validation_miou" in record
+    }
+
+
+def test_a_finished_training_is_validated_once_on_what_is_new_to_it(project, uninterrupted):
+    finish(project)
+    before, shown_as = validated(project), scratch.identity(only_scratch(project))
+    change_validation_images(project)
+    for _ in range(2):  # the second time nothing is new
+        finish(project)
+        assert results(project)[0] == uninterrupted[0][0]
+        found = validated(project)
+        assert list(found) == [NUM_ITERATIONS]
+        assert found[NUM_ITERATIONS] != before[NUM_ITERATIONS]
+        losses = [record["iteration"] for record in history(project) if "loss" in record]
+        assert losses == list(range(NUM_ITERATIONS))
+    assert scratch.identity(only_scratch(project)) != shown_as
+
+
+def test_a_training_that_goes_on_has_no_validations_on_other_images(project):
+    interrupt(project, has_validated(project), signal.SIGKILL)
+    (folder,) = project.glob("scratch/a-*")
+    first = states.latest(folder, print).iteration
+    change_validation_images(project)
+    finish(project)
+    assert "going on after iteration" in said(project)
+    assert list(validated(project)) == [n for n in (3, 6, NUM_ITERATIONS) if n > first]
+
+
+def test_a_training_that_was_not_validated_is_when_that_is_asked_for(project, uninterrupted):
+    change_params(project, lambda model: model["validation"].update(every_iterations=0))
+    finish(project)
+    assert validated(project) == {}
+    change_params(project, lambda model: model["validation"].update(every_iterations=3))
+    finish(project)
+    assert list(validated(project)) == [NUM_ITERATIONS]
+    assert results(project)[0] == uninterrupted[0][0]
+
+
 def test_another_learning_rate_is_another_training_and_says_so(project):
     finish(project)
     change_params(project, lambda model: model["training"].update(base_learning_rate=0.01))
@@ -338,7 +393,7 @@ def test_a_full_disk_ends_the_training_and_leaves_the_state_before(
 
 def test_the_last_two_states_are_kept(tmp_path):
     for iteration in (1, 2, 3):
-        states.save(tmp_path, State(iteration, 0, 0.0, MACHINE, {}))
+        states.save(tmp_path, State(iteration, 0.0, MACHINE, {}))
     assert [path.name[:15] for path in sorted(tmp_path.iterdir())] == [
         "state-000000002",
         "state-000000003",
@@ -352,17 +407,29 @@ def test_a_folder_without_states_has_no_latest(tmp_path):
 def test_work_is_determined_by_its_params_its_files_and_its_code(project):
     sections = {"network": synthetic.network(), "training": synthetic.training()}
     read = {"data": project / "data/two.arrow", "start": project / "archives/test_resnet"}
-    before = scratch.determinants(sections, read, ("data", "model", "training"))
+    before = scratch.determinants(
+        sections, read, ("pipeline/data", "pipeline/model", "pipeline/training")
+    )
     swapped = {"network": sections["training"], "training": sections["network"]}
-    assert _changed(before, scratch.determinants(swapped, read, ("data", "model", "training"))) == [
+    assert _changed(
+        before,
+        scratch.determinants(
+            swapped, read, ("pipeline/data", "pipeline/model", "pipeline/training")
+        ),
+    ) == [
         "network",
         "training",
     ]
     other = read | {"start": project / "params.yaml"}
     assert _changed(
-        before, scratch.determinants(sections, other, ("data", "model", "training"))
+        before,
+        scratch.determinants(
+            sections, other, ("pipeline/data", "pipeline/model", "pipeline/training")
+        ),
     ) == ["start"]
-    assert _changed(before, scratch.determinants(sections, read, ("data", "model"))) == ["code"]
+    assert _changed(
+        before, scratch.determinants(sections, read, ("pipeline/data", "pipeline/model"))
+    ) == ["code"]
 
 
 def test_other_work_of_a_key_is_told_but_not_that_of_a_longer_key(tmp_path, monkeypatch):

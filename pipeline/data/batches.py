@@ -131,22 +131,17 @@ def inference_batches(
     nominal size with the mean pixel. The last batch may be smaller.
 
     Raises:
-        ValueError: an image is larger than (height, width).
+        ValueError: an image of the split is larger than (height, width), or damaged.
         TimeoutError: an image was not read within a minute.
     """
 
     def load(index: int) -> _Item:
         sample = split[index]
-        if sample.height > height or sample.width > width:
-            raise ValueError(
-                f"{sample.source}: {sample.image_id}: image of {sample.height}x{sample.width} "
-                f"pixels is larger than the nominal size {height}x{width}: raise height and width "
-                f"of the row's inference, or of the model's validation"
-            )
         padded = np.zeros((height, width, 3), np.uint8)
         padded[: sample.height, : sample.width] = images.decode_image(sample)
         return _Item(sample.image_id, padded, (0, 0, sample.height, sample.width))
 
+    split.require_within(height, width)
     for items in _grouped(load, indices, batch_size):
         yield _collate(items)
 

@@ -1,6 +1,6 @@
 """The weight of each class in the loss: none as in the paper, given, or measured."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,15 @@ def resolve(training: Training, classes: Classes, labels: Iterable[LabelMap]) ->
             f"classes ({', '.join(classes.names)}), one of them positive"
         )
     return weights
+
+
+def named(weights: Sequence[float] | None, classes: Classes) -> dict[str, float]:
+    """The weights under the names that a training's first numbers have; none without weights."""
+    if weights is None:
+        return {}
+    return {
+        f"class_weight/{name}": weight for name, weight in zip(classes.names, weights, strict=True)
+    }
 
 
 def _median_frequency(num_classes: int, labels: Iterable[LabelMap]) -> list[float]:

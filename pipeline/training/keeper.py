@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline import files
+from pipeline import files, scratch
 from pipeline.training import pace, states
 from pipeline.training.states import State
 from pipeline.training.team import Team
@@ -24,6 +24,10 @@ from pipeline.training.team import Team
 # it otherwise; no number depends on it.
 _SAVE_SECONDS = 300.0
 _VARIABLE = "DEEPLAB_SAVE_SECONDS"
+# In a history, what tells a validation from an iteration.
+_VALIDATION = "validation_miou"
+# Says on what the validations in a history are.
+_VALIDATED_ON = "validated_on"
 
 
 class Keeper:
@@ -45,14 +49,32 @@ class Keeper:
         self.seconds = 0.0
         self.computed_on = self._here = pace.machine(team.device, team.size)
 
+    def validate_on(self, what: object) -> None:
+        """Leaves validations out of the history that are of anything else.
+
+        They belong to another result: their numbers would stand beside those of other images. The
+        weights that they were made with are gone, so they cannot be made again. What is shown of
+        the training is another run from here on.
+
+        Args:
+            what: says on what is validated, and can be written as JSON.
+        """
+        if not self._folder:
+            return
+        file, digest = self._folder / _VALIDATED_ON, files.digest_of_json(what)
+        if file.exists() and file.read_text(encoding="utf-8") != digest:
+            self._keep_records(lambda record: _VALIDATION not in record)
+            scratch.renew_identity(self._folder)
+        files.write_text(file, digest)
+
     def restore(self, model: nn.Module, optimiser: torch.optim.SGD) -> int:
         """Gives back the latest state, in every process; returns the iteration to go on with."""
         state = None
         if self._folder:
             states.clear_partial(self._folder)
             state = states.latest(self._folder, self._say)
-            with self._history.open("ab") as history:
-                history.truncate(state.history_bytes if state else 0)
+            num_done = state.iteration if state else 0
+            self._keep_records(lambda record: _is_of(record, num_done))
         if state:
             states.restore(state.tensors, model, optimiser)
             self._say(f"going on after iteration {state.iteration} ({self._folder})")
@@ -70,12 +92,19 @@ class Keeper:
             with self._history.open("a", encoding="utf-8") as history:
                 history.write(json.dumps(record) + "\n")
 
-    def best(self, name: str) -> float:
-        """The largest value of this name in the history, 0 where there is none."""
-        if not self._folder:
-            return 0.0
-        with self._history.open(encoding="utf-8") as history:
-            return max((json.loads(line).get(name, 0.0) for line in history), default=0.0)
+    def record_validation(self, num_done: int, miou: float) -> None:
+        """Adds the mIoU after so many updates to the history."""
+        self.record({"iteration": num_done, _VALIDATION: miou})
+
+    def best_miou(self) -> float:
+        """The largest mIoU of all validations in the history, 0 where there is none."""
+        return max((record.get(_VALIDATION, 0.0) for record in self._records()), default=0.0)
+
+    def lacks_validation(self, num_done: int) -> bool:
+        """Whether there is a history, and no validation after so many updates in it."""
+        return self._folder is not None and not any(
+            record["iteration"] == num_done for record in self._records() if _VALIDATION in record
+        )
 
     def panels(self, iteration: int) -> Path | None:
         """The leader's folder for predictions that people look at while the training runs."""
@@ -97,15 +126,15 @@ class Keeper:
             OSError: the disk is full, or read-only; the state before is untouched.
         """
         if self._folder:
-            size = files.flush_to_disk(self._history)
+            files.flush_to_disk(self._history)
             self.seconds = self._seconds_before + time.monotonic() - self._resumed_at
             self.computed_on = self._here
             tensors = states.capture(model, optimiser)
-            state = State(iteration, size, self.seconds, self.computed_on, tensors)
+            state = State(iteration, self.seconds, self.computed_on, tensors)
             states.save(self._folder, state)
         self._saved_at = time.monotonic()
 
-    def part(self, iteration: int) -> None:
+    def say_ended_early(self, iteration: int) -> None:
         """Says that the training ends before its time, and how it goes on."""
         self._say(
             f"ended by a signal after iteration {iteration}; the same command goes on from there"
@@ -117,6 +146,17 @@ class Keeper:
             shutil.copyfile(self._history, partial)
         if self._folder:
             states.keep(self._folder, 1)
+
+    def _records(self) -> list[dict[str, Any]]:
+        """The whole lines of the history; the last may be torn where a program was killed."""
+        if not self._folder or not self._history.exists():
+            return []
+        whole = self._history.read_text(encoding="utf-8").rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def _keep_records(self, is_kept: Callable[[dict[str, Any]], bool]) -> None:
+        lines = [json.dumps(record) + "\n" for record in self._records() if is_kept(record)]
+        files.write_text(self._history, "".join(lines))
 
     @property
     def _history(self) -> Path:
@@ -130,3 +170,10 @@ class Keeper:
                     "momentum_buffer", torch.zeros_like(parameter)
                 )
                 self._team.from_leader(buffer)
+
+
+def _is_of(record: dict[str, Any], num_done: int) -> bool:
+    """Whether a line of the history is of the first so many updates, or of a validation of them."""
+    if _VALIDATION in record:
+        return bool(record["iteration"] <= num_done)
+    return bool(record["iteration"] < num_done)

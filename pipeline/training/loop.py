@@ -66,7 +66,7 @@ def train(
         The trained network.
 
     Raises:
-        ArithmeticError: the loss is not finite; the last state kept is from before.
+        ArithmeticError: the loss or a weight is not finite; the last state kept is from before.
         EndedEarlyError: as asked for.
         ValueError: a damaged image, or a network that this device cannot train in bfloat16.
         TimeoutError: an image cannot be read.
@@ -135,7 +135,7 @@ def train(
         for (read_iteration, _, read_rate), value in zip(unread, losses, strict=True):
             if not math.isfinite(value):
                 raise ArithmeticError(
-                    _not_finite(value, read_iteration, read_rate, training, split)
+                    _not_finite(f"the loss is {value}", read_iteration, read_rate, training, split)
                 )
             log(read_iteration, value, read_rate)
         unread = []
@@ -146,10 +146,19 @@ def train(
         # ---- keep the state, now and then and before an end
         asked = team.maximum(interruption())
         if keeper.is_due or is_last or asked:
+            if not recipe.is_finite(model):
+                raise ArithmeticError(
+                    _not_finite("a weight is not finite", iteration, rate, training, split)
+                )
             keeper.save(num_done, model, optimiser)
         if asked and not is_last:
-            keeper.part(num_done)
+            keeper.say_ended_early(num_done)
             raise EndedEarlyError(asked)
+
+    # ---- a training that was finished before, and is validated on what it was not then
+    is_finished = not iterations and validate_every > 0
+    if is_finished and team.maximum(int(keeper.lacks_validation(first_iteration))):
+        validate(model, first_iteration)
     return model
 
 
@@ -163,11 +172,11 @@ def configure_torch(device: torch.device) -> None:
     torch.backends.cudnn.benchmark = True  # crops are of one size
 
 
-def _not_finite(value: float, iteration: int, rate: float, training: Training, split: Split) -> str:
+def _not_finite(what: str, iteration: int, rate: float, training: Training, split: Split) -> str:
     image_ids = batches.image_ids(
         split, iteration, seed=training.seed, batch_size=training.batch_size
     )
     return (
-        f"the loss is {value} at iteration {iteration}: the learning rate {rate:g} is probably too "
+        f"{what} at iteration {iteration}: the learning rate {rate:g} is probably too "
         f"high for this network and data; the batch was {', '.join(image_ids)}"
     )

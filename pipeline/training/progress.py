@@ -71,17 +71,20 @@ class Progress:
 
     def finish(self, model: DeepLab) -> None:
         """Says how fast it was."""
-        if self._team.is_leader and self._iterations:
-            seconds = time.perf_counter() - self._started
-            self.say(
-                throughput.summary(
-                    model,
-                    self._training,
-                    iterations=self._iterations,
-                    seconds=seconds,
-                    devices=self._team.size,
-                )
+        if not self._team.is_leader or not self._iterations:
+            return
+        seconds = time.perf_counter() - self._started
+        try:
+            summary = throughput.summary(
+                model,
+                self._training,
+                iterations=self._iterations,
+                seconds=seconds,
+                devices=self._team.size,
             )
+        except RuntimeError as error:  # a device without room for it, a backbone it cannot count
+            summary = f"how fast it was is not known: {' '.join(str(error).split())}"
+        self.say(summary)
 
     def _memory(self) -> int:
         """Bytes at the most: of the GPU, or of this process on a CPU."""

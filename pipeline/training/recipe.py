@@ -32,7 +32,7 @@ def cross_entropy(
         labels: (N, H, W) int64.
         ignore_index: of void.
         class_weights: (K,) float32, or None for the paper's mean.
-        total_weight: of the whole batch, see there.
+        total_weight: of the whole batch, from `total_weight`.
     """
     total = F.cross_entropy(
         logits, labels, weight=class_weights, ignore_index=ignore_index, reduction="sum"
@@ -90,6 +90,12 @@ def set_dropout(model: DeepLab, training: Training, iteration: int, positions: r
             int(np.random.SeedSequence((training.seed, iteration, k)).generate_state(1)[0])
             for k in positions
         ]
+
+
+def is_finite(model: DeepLab) -> bool:
+    """Whether all weights and statistics are finite numbers."""
+    tensors = (tensor for tensor in model.state_dict().values() if tensor.is_floating_point())
+    return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
 
 def learning_rate(iteration: int, training: Training) -> float:

@@ -1,6 +1,6 @@
 """States of a training on disk, and its history beside them.
 
-A state is a safetensors file with weights, momentum and the place in the history. It is written
+A state is a safetensors file with weights, momentum and the number of updates. It is written
 under another name and flushed before it takes its own, which holds the digest of its bytes: a
 state that is there by name was written whole, and one that a disk has spoilt since is recognised.
 The last two are kept, so that there is one to fall back on.
@@ -23,7 +23,7 @@ from pipeline.training.pace import Machine
 
 _NAME = re.compile(r"state-(\d{9})-([0-9a-f]{32})\.safetensors")
 _METADATA = "state"  # the file's one entry: safetensors writes several in random order
-_PLACE = ("iteration", "history_bytes", "seconds", "computed_on")
+_PLACE = ("iteration", "seconds", "computed_on")
 _KEPT = 2
 
 
@@ -33,14 +33,12 @@ class State:
 
     Attributes:
         iteration: number of updates made.
-        history_bytes: length of the history of these.
         seconds: that these took.
         computed_on: what the last of them was computed on.
         tensors: of network and optimiser, by name.
     """
 
     iteration: int
-    history_bytes: int
     seconds: float
     computed_on: Machine
     tensors: dict[str, torch.Tensor]

@@ -57,11 +57,10 @@ class Team:
         tensor = torch.tensor(number, device=self.device)
         return int(self._reduced(tensor, dist.ReduceOp.MAX))
 
-    def from_leader(self, tensor: torch.Tensor) -> torch.Tensor:
+    def from_leader(self, tensor: torch.Tensor) -> None:
         """Fills a tensor on this device with the leader's, in place."""
         if self.size > 1:
             dist.broadcast(tensor, src=0)
-        return tensor
 
     def parallel(self, model: nn.Module) -> nn.Module:
         """The network, with the gradients of all processes averaged in each; weights as leader."""

@@ -14,7 +14,7 @@ from pipeline.model.deeplab import DeepLab
 from pipeline.training.config import Training
 
 # A backward pass computes the gradient of the input and of the weights: two forward passes more.
-_PASSES = 3
+PASSES_PER_STEP = 3
 _PROBE_SIZE = {"cpu": 1024, "cuda": 8192}
 _PROBE_SECONDS = 0.2
 
@@ -29,7 +29,7 @@ def flops_per_image(model: DeepLab, training: Training) -> int:
     side = training.crop_size
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shapes(torch.zeros(1, 3, side, side, device="meta"))
-    return _PASSES * int(counter.get_total_flops())
+    return PASSES_PER_STEP * int(counter.get_total_flops())
 
 
 def peak_flops(device: torch.device, training: Training) -> float:

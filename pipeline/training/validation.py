@@ -47,7 +47,7 @@ def miou(
     num_classes = split.classes.num_classes
     counts = torch.zeros(num_classes**2, dtype=torch.int64, device=team.device)
     indices = range(team.rank, len(split), team.size)
-    # Such as fall to the leader, who alone writes.
+    # Moved to indices that the leader predicts: it alone writes.
     chosen = splits.spread(len(split), validation.panels)
     shown = {split.image_ids[index - index % team.size] for index in chosen}
     stream = batches.inference_batches(
