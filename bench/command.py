@@ -4,6 +4,8 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from pipeline import command
+
 
 def run(main: Callable[[], int]) -> None:
     """Calls main, whose result is the exit status; a missing peer or file is told in one line."""
@@ -11,12 +13,8 @@ def run(main: Callable[[], int]) -> None:
         status = main()
     except ModuleNotFoundError as error:
         sys.exit(f"error: {error}: `make bench-setup` installs the peers")
-    except OSError as error:
-        sys.exit(
-            f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}"
-        )
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {command.describe(error)}")
     sys.exit(status)
 
 

@@ -34,6 +34,7 @@ from pipeline.model.config import Aspp, BatchNorm, Decoder, Network
 _NUM_CLASSES, _VOID = 21, 255
 _WIDTHS = 40
 _OURS = "ours"
+_CITYSCAPES, _TORCHMETRICS = "cityscapesscripts' NumPy path", "torchmetrics"
 
 _Pairs = list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
@@ -139,21 +140,20 @@ def _confusion(pairs: _Pairs, repetitions: int) -> list[Goal]:
             _bincount(label, prediction),
         ):
             _require_equal(found, expected)
-    names = {"torchmetrics": "torchmetrics", "unique": "cityscapesscripts' NumPy path"}
     times = _measure(
         "confusion matrix",
         {
             _OURS: lambda: [_ours(*pair) for pair in pairs],
-            names["unique"]: lambda: [_cityscapes(*pair) for pair in pairs],
+            _CITYSCAPES: lambda: [_cityscapes(*pair) for pair in pairs],
             "numpy.bincount": lambda: [_bincount(*pair) for pair in pairs],
-            names["torchmetrics"]: lambda: [torchmetrics(p, t) for t, p in tensors],
+            _TORCHMETRICS: lambda: [torchmetrics(p, t) for t, p in tensors],
         },
         len(pairs),
         repetitions,
     )
     return [
-        _goal(times, names["unique"], "cityscapesscripts' confusion matrix", 2),
-        _goal(times, names["torchmetrics"], "torchmetrics'", 40),
+        _goal(times, _CITYSCAPES, "cityscapesscripts' confusion matrix", 2),
+        _goal(times, _TORCHMETRICS, "torchmetrics'", 40),
     ]
 
 

@@ -47,7 +47,7 @@ _MEAN = [123.675, 116.28, 103.53]
 _STD = [58.395, 57.12, 57.375]
 
 _OURS, _RAW, _NORMALISED = "ours", "ours, storage: raw", "ours, normalised on the same cores"
-_ALBUMENTATIONS, _SEGMENTATION = "albumentations", "mmsegmentation's steps"
+_ALBUMENTATIONS, _MMSEGMENTATION = "albumentations", "mmsegmentation's steps"
 
 # (H, W, 3) image and (H, W) label map -> (3, crop, crop) float32 and (crop, crop) int64.
 _Transform = Callable[[NDArray[np.uint8], NDArray[np.uint8]], tuple[torch.Tensor, torch.Tensor]]
@@ -120,7 +120,7 @@ def _contenders(
         _NORMALISED: partial(_our_turns, encoded, normalised=True, **shape),
         _RAW: partial(_our_turns, raw, normalised=False, **shape),
         _ALBUMENTATIONS: partial(peer, _albumentations),
-        _SEGMENTATION: partial(peer, _segmentation),
+        _MMSEGMENTATION: partial(peer, _mmsegmentation),
     }
 
 
@@ -253,7 +253,7 @@ def _composed(compose: Any, image: NDArray[np.uint8], label: NDArray[np.uint8]) 
     return drawn["image"], drawn["mask"].long()
 
 
-def _segmentation(crop_size: int) -> _Transform:
+def _mmsegmentation(crop_size: int) -> _Transform:
     """The steps of mmsegmentation's training pipelines, without their photometric distortion."""
     return partial(_stepwise, crop_size)
 
@@ -297,10 +297,10 @@ def _rows(times: Times) -> list[list[str]]:
 
 
 def _goals(times: Times) -> list[Goal]:
-    best = timing.fastest(times, [_ALBUMENTATIONS, _SEGMENTATION])
+    best = timing.fastest(times, [_ALBUMENTATIONS, _MMSEGMENTATION])
     return [
         Goal(_ALBUMENTATIONS, timing.ratio(times, _OURS, _ALBUMENTATIONS).of_medians, 2.5),
-        Goal(_SEGMENTATION, timing.ratio(times, _OURS, _SEGMENTATION).of_medians, 8.0),
+        Goal(_MMSEGMENTATION, timing.ratio(times, _OURS, _MMSEGMENTATION).of_medians, 8.0),
         Goal(f"{best}, from raw", timing.ratio(times, _RAW, best).of_medians, 6.0),
     ]
 

@@ -38,7 +38,7 @@ _OURS = "ours: live_run"
 _CALLS, _THREADS = "mlflow.log_metrics", "mlflow.log_metrics, asynchronous"
 _SHOWN, _HIDDEN = "shown", "not shown"
 
-_METRICS = ("train/loss", "train/learning_rate", "train/ohem", "train/norm", "train/seconds")
+_METRICS = ("train/loss", "train/learning_rate", "train/miou", "train/norm", "train/seconds")
 _MODEL = "v3plus"
 _SLOW_SECONDS = 3.0  # per call of the slow store
 _START_SECONDS = 10.0  # until the process beside a training has started, and more

@@ -48,8 +48,6 @@ _STEPS_PER_TURN = {"cpu": 1, "cuda": 20}
 _BATCH_SIZE = {"cpu": 2, "cuda": 16}
 # Images a second that one GPU of the H200 kind should reach, ResNet-101, batch of 16.
 _IMAGES_PER_SECOND = 450.0
-# The network asks for twice its own forward pass again, for the gradients of maps and of weights.
-_PASSES = 3
 
 Step = Callable[[], None]
 
@@ -335,7 +333,7 @@ def _matrix_flops(entry: Entry) -> float:
 
 def _row(entry: Entry, outcome: Outcome) -> list[str]:
     seconds = statistics.median(outcome.seconds)
-    flops = 2 * _PASSES * outcome.multiply_adds * entry.batch_size / seconds
+    flops = 2 * throughput.PASSES_PER_STEP * outcome.multiply_adds * entry.batch_size / seconds
     return [
         entry.name,
         str(entry.side),

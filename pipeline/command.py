@@ -30,7 +30,7 @@ def run(main: Callable[..., None]) -> None:
     except (ValueError, OSError, ArithmeticError) as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
-        sys.exit(f"error: {_describe(error)}")
+        sys.exit(f"error: {describe(error)}")
     except (RuntimeError, MemoryError) as error:
         if os.environ.get(TRACEBACK_VARIABLE) or not _is_out_of_memory(error):
             raise
@@ -38,13 +38,14 @@ def run(main: Callable[..., None]) -> None:
         sys.exit(f"error: out of memory ({reason}): {_SAVING}")
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether it is Python's, torch's of a GPU, or torch's of a CPU, which has no type."""
-    names = {type_.__name__ for type_ in type(error).__mro__}
-    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "allocate memory" in str(error)
-
-
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
+    """An error as one line for people; of a file that cannot be used, its name and why."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, torch on a GPU, or torch on a CPU (a bare RuntimeError) ran out of memory."""
+    names = {type_.__name__ for type_ in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or "allocate memory" in str(error)

@@ -60,11 +60,26 @@ def digest(path: Path, algorithm: str) -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
+def digest_of_json(value: object) -> str:
+    """SHA-256 of what can be written as JSON, whatever the order of its keys."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
 def flush_to_disk(path: Path) -> int:
     """Waits until a file's bytes are on the disk; returns their number."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return os.fstat(file.fileno()).st_size
+
+
+def main_repository() -> Path:
+    """The folder of what all checkouts of a repository share: downloads, kept work, the runs.
+
+    DVC gives its stages DVC_ROOT, which is this folder in a temporary checkout too (`dvc exp run
+    --temp`, `dvc queue`). Where DVC is not at work, programs run in this folder.
+    """
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd())
 
 
 def _exchange(new: Path, path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from pipeline import command, experiment
-from pipeline.report import paper
+from pipeline import command, experiment, paper
 
 
 def main(params_file: Path, paper_file: Path) -> None:

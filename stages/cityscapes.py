@@ -43,7 +43,7 @@ def main(
                 split=split,
                 storage=config.storage,
                 source=config.labels,
-                report=bar.update,
+                advance=bar.update,
             )
             splits.write(out, samples, CLASSES)
     files.write_json(metrics, {split: summary.summarise(out) for split, out in outs.items()})

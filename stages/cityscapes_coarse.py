@@ -34,7 +34,7 @@ def main(key: str, params_file: Path, images: Path, labels: Path, out: Path, met
             split=_SPLIT,
             storage=config.storage,
             source=config.labels,
-            report=bar.update,
+            advance=bar.update,
         )
         splits.write(out, samples, CLASSES)
     files.write_json(metrics, {"coarse": summary.summarise(out)})

@@ -27,7 +27,7 @@ def main(
             expected_images=config.expected_images,
             storage=config.storage,
             source=config.images,
-            report=bar.update,
+            advance=bar.update,
         )
         splits.write(out, samples, CLASSES)
     files.write_json(metrics, {key: summary.summarise(out)})

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline import command, params, splits
-from pipeline.report import paper, results
+from pipeline import command, paper, params, splits
+from pipeline.report import results
 from pipeline.tracking import provenance, publishing, runs
 
 

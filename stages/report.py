@@ -3,24 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline import command, files, params, revision
+from pipeline import command, files, paper, params, revision
 from pipeline.experiment import Row, Submission
-from pipeline.report import (
-    comparisons,
-    figures,
-    markdown,
-    origins,
-    page,
-    panels,
-    paper,
-    results,
-    sections,
-    table,
-)
+from pipeline.paper import counterpart
+from pipeline.report import comparisons, origins, results, sections, writing
 from pipeline.report.config import Report
-from pipeline.report.paper import counterpart
 from pipeline.report.results import WorstImage
-from pipeline.splits import Split
 
 
 def main(
@@ -84,27 +72,16 @@ def main(
         origins=origins.read(entries, imports | models, checkpoints, data_folder),
         revision=revision.head(data_folder.absolute().parent),
     )
-    contents = sections.build(ours, published, report.panels, evidence)
     with files.atomic_folder(out) as folder:
-        for result in ours:
-            split = Split(data_folder.parent / result.data)
-            predictions = predictions_folder / result.key
-            chosen = panels.read(split, predictions, report.panels)
-            panels.draw(chosen, split.classes, folder / sections.panel_picture(result.key))
-            ids = [image.image_id for image in worst[result.key][: report.panels]]
-            chosen = panels.read_images(split, predictions, ids)
-            panels.draw(chosen, split.classes, folder / sections.worst_picture(result.key))
-            figures.confusion_matrix(
-                results.read_confusion(counts / f"{result.key}.confusion.csv"),
-                list(result.scores.iou_per_class),
-                folder / sections.confusion_picture(result.key),
-            )
-        figures.trimap_curves(ours, folder / sections.TRIMAP_PICTURE)
-        figures.iou_per_class(ours, folder / sections.IOU_PICTURE)
-        table.write(table.frame(ours, published), folder)
-        files.write_text(folder / "report.md", markdown.render(report.title, report.note, contents))
-        files.write_text(
-            folder / "index.html", page.render(report.title, report.note, contents, folder)
+        writing.write(
+            folder,
+            report,
+            ours,
+            published,
+            evidence,
+            data_folder=data_folder,
+            counts=counts,
+            predictions=predictions_folder,
         )
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline import label_folder
 from pipeline.experiment import Experiment
+from stages import train
 
 ROOT = Path(__file__).parent.parent
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PREDICT = "stages/predict.py"
 # The window on the pipeline, which no number depends on: the only code that is no dep.
 WINDOW = "pipeline/tracking"
 LEVELS = [
@@ -26,6 +29,7 @@ LEVELS = [
         "export_split",
         "files",
         "label_map",
+        "paper",
         "parallel",
         "params",
         "pixels",
@@ -37,7 +41,7 @@ LEVELS = [
         "voc",
     },
     {"originals", "data", "model", "evaluation", "report"},
-    {"training", "inference", "importing", "cost", "submission"},
+    {"training", "inference", "importing", "cost", "submission", "drop_classifier"},
     {"label_folder", "pictures"},
     {"serving"},
     {"tracking"},
@@ -92,6 +96,18 @@ def import_closure(path):
         closure.add(file)
         unread |= {f for f in imported_files(file) if not f.startswith(WINDOW)} - closure
     return closure
+
+
+# Code that moves bytes about and computes none of them.
+PLUMBING = {f"pipeline/{name}.py" for name in ("command", "files", "params", "scratch")}
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "other"),
+    [("train", train._CODE, PLUMBING), ("predict", label_folder._CODE, PLUMBING | {PREDICT})],
+)
+def test_what_was_interrupted_goes_on_under_the_same_code_alone(name, code, other):
+    assert set(code) == {dep for dep in entries(name, "deps") if is_code(dep)} - other
 
 
 def parameters_read(name):
@@ -188,10 +204,3 @@ def test_training_and_evaluation_do_not_know_each_other():
     for path in python_files("pipeline/evaluation"):
         closure = import_closure(path)
         assert not [f for f in closure if f.startswith(("pipeline/training", "pipeline/model"))]
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda p: p.stem)
-def test_a_preset_is_a_whole_and_consistent_params_file(path):
-    from stages import check
-
-    check.main(path, ROOT / "paper.yaml")

@@ -138,7 +138,7 @@ def test_the_first_starts_from_the_archives_weights(chain):
 
 
 @pytest.mark.parametrize(("before", "after"), [(ON_COCO, ON_TRAINAUG), (ON_TRAINAUG, ON_TRAINVAL)])
-def test_each_other_one_starts_from_the_checkpoint_before_it(before, after):
+def test_each_later_training_starts_from_the_checkpoint_before_it(before, after):
     """Whole, head and classifier included: two steps of a low rate change little of it."""
     start, trained = weights(before), weights(after)
     assert start.keys() == trained.keys()

@@ -31,7 +31,7 @@ def frames(archives, expected, kind="gtFine"):
 
 
 def samples(archives, listed, split="train", storage="encoded"):
-    options = {"split": split, "storage": storage, "source": "gt", "report": lambda: None}
+    options = {"split": split, "storage": storage, "source": "gt", "advance": lambda: None}
     return list(cityscapes.samples(*archives, listed, **options))
 
 

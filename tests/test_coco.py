@@ -41,7 +41,7 @@ def read(folder, image_files, annotation_files):
 
 def samples(folder, listed, **changes):
     options = {"min_annotated_pixels": 99, "expected_images": None, "storage": "encoded"}
-    options |= {"source": "coco", "report": lambda: None}
+    options |= {"source": "coco", "advance": lambda: None}
     path = folder / "images.zip"
     return list(coco.samples(path, zip_archive.index(path), listed, **(options | changes)))
 
@@ -340,7 +340,7 @@ def test_real_photographs_are_kept_or_left_out(tmp_path, name, num_images, num_k
     kept = list(
         coco.samples(
             path, members, listed, min_annotated_pixels=1000, expected_images=num_kept,
-            storage="encoded", source="coco", report=lambda: None,
+            storage="encoded", source="coco", advance=lambda: None,
         )
     )  # fmt: skip
     assert (len(listed), len(kept)) == (num_images, num_kept)

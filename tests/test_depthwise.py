@@ -56,7 +56,9 @@ def test_result_and_gradients_are_those_of_the_convolution(rate, height, width, 
 @pytest.mark.parametrize("stride", [2, 3, (1, 2)])
 @pytest.mark.parametrize(("height", "width"), [(33, 33), (20, 9), (7, 8), (1, 1), (1, 41)])
 @pytest.mark.parametrize(("kernel_size", "bias"), [(3, True), (3, False), (5, True)])
-def test_so_they_are_where_the_kernel_steps_over_pixels(stride, height, width, kernel_size, bias):
+def test_result_and_gradients_of_a_strided_convolution_are_torchs(
+    stride, height, width, kernel_size, bias
+):
     convolution = strided(stride, kernel_size, bias)
     maps = random_maps(2, 5, height, width)
     found, expected = gradients(replaced(convolution), maps), gradients(convolution, maps)

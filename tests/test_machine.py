@@ -101,7 +101,7 @@ def test_a_sample_takes_no_time_that_a_training_would_notice():
     assert time.thread_time() - began < 0.1
 
 
-def test_a_models_run_shows_them_with_the_iteration_as_step(
+def test_a_models_run_shows_system_metrics_with_the_iteration_as_step(
     tmp_path_factory, tmp_path, monkeypatch
 ):
     stores.use_empty_store(tmp_path_factory, monkeypatch, tmp_path)

@@ -88,7 +88,7 @@ def test_trainaug_has_128_images(voc2012, sbd_files):
     assert len(train) + len(sbd.added_ids(train, val, sbd_ids(sbd_files), [])) == 128
 
 
-def test_both_show_the_same_photograph_under_the_same_id(voc2012, sbd_files):
+def test_voc_and_sbd_show_the_same_photograph_under_the_same_id(voc2012, sbd_files):
     shared = [i for i in sbd_ids(sbd_files) if f"{VOC}/JPEGImages/{i}.jpg" in voc2012]
     assert len(shared) == 32
     for image_id in shared:

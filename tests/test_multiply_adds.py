@@ -20,7 +20,7 @@ from pipeline.model import deeplab
 from pipeline.model.config import Network
 from pipeline.model.layers import resize
 from pipeline.originals.config import Custom
-from pipeline.report.paper import Paper
+from pipeline.paper import Paper
 from stages import multiply_adds as stage
 
 ROOT = Path(__file__).parent.parent

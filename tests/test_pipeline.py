@@ -109,7 +109,7 @@ def test_after_one_row_page_and_runs_are_made_of_it_and_nothing_is_trained(other
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
-def test_what_was_run_on_other_data_is_left_out_of_them(other):
+def test_what_was_run_on_other_data_is_left_out_of_page_and_runs(other):
     def change(params):
         params["rows"]["v3plus_os16"]["data"] = "data/voc/train.arrow"
 

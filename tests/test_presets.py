@@ -7,9 +7,11 @@ import pytest
 import yaml
 
 from pipeline import experiment
-from pipeline.report import paper as paper_yaml
+from pipeline import paper as paper_yaml
+from stages import check
 
 ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "presets").glob("*.yaml"))
 PAPER = paper_yaml.load(ROOT / "paper.yaml").rows
 VOC_SCALES = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
 SCALES = {"VOC 2012 val": VOC_SCALES, "Cityscapes val": [0.75, 1.0, 1.25]}
@@ -68,6 +70,11 @@ def decoder_of(ticks):
         "channels": channels,
         "convolutions": 1 if low else convolutions,  # Table 1 has [3x3, 256] x 1
     }
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *FILES], ids=lambda p: p.stem)
+def test_a_params_file_is_whole_and_names_published_rows_that_exist(path):
+    check.main(path, ROOT / "paper.yaml")
 
 
 # Every published row is answered once
@@ -305,7 +312,7 @@ def mappings(value, place):
             yield from mappings(inner, f"{place}.{key}")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_no_two_places_share_a_mapping(path):
     """DVC sets a number in the mapping that stands there: shared, it would move or lose others."""
     places = {}

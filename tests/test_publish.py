@@ -335,7 +335,7 @@ def test_iterations_that_came_out_otherwise_when_it_went_on_are_shown_once(proje
     assert (run.info.status, curve(run, "train/loss")) == ("FINISHED", [*seen, *LOSSES[2:]])
 
 
-def test_so_is_no_other_training_of_the_same_params_whose_folder_is_still_there(project):
+def test_a_live_run_whose_folder_holds_another_history_is_not_taken_over(project):
     with scratch.opened("v3", {}, str) as folder:
         this = scratch.identity(folder)
         (folder / "history.jsonl").write_text("of other code")

@@ -291,7 +291,7 @@ def test_a_score_that_was_too_high_is_superseded_by_the_next(project):
     assert champion() == "v3"
 
 
-def test_so_is_one_whose_checkpoint_is_served_under_another_row_now(project):
+def test_a_score_is_superseded_when_another_row_serves_its_checkpoint(project):
     set_miou(project, "v3plus", 0.3)
     set_miou(project, "v3_flip", 0.9)
     publish_all()

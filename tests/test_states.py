@@ -413,7 +413,7 @@ def test_head_is_searched_however_many_commits_hold_a_run(runs, capsys):
     assert "dvc repro has nothing to do." in capsys.readouterr().out
 
 
-def test_outside_git_it_says_so(runs, capsys):
+def test_outside_git_show_says_that_there_is_no_repository(runs, capsys):
     shutil.rmtree(".git")
     run("dvc", "config", "core.no_scm", "true")
     assert "here is no git repository" in shown(capsys, runs["first"][0])

@@ -10,13 +10,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline import params
+from pipeline import command, paper, params
 from pipeline.cost import comparison, rows
 from pipeline.cost.comparison import Candidate, Comparison
 from pipeline.cost.config import Described, Row
 from pipeline.originals.config import Custom
-from pipeline.report import paper
-from pipeline.report.paper import Paper
+from pipeline.paper import Paper
 
 
 def main(paper_file: Path, presets: Sequence[Path]) -> bool:
@@ -65,10 +64,8 @@ def run() -> None:
     parser.add_argument("presets", type=Path, nargs="+")
     try:
         sys.exit(0 if main(**vars(parser.parse_args())) else 1)
-    except OSError as error:
-        sys.exit(f"error: {error.filename}: {error.strerror}")
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {command.describe(error)}")
 
 
 if __name__ == "__main__":

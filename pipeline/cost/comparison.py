@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.cost.multiply_adds import Cost
-from pipeline.report.paper import Paper, Published
+from pipeline.paper import Paper, Published
 
 TOLERANCE = 0.1  # percent of the published figure
 

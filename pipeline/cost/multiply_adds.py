@@ -116,7 +116,7 @@ def count(function: Callable[[torch.Tensor], object], shape: Sequence[int]) -> O
 
 @contextlib.contextmanager
 def _plain_operators() -> Iterator[None]:
-    """Off the CPU, torch's deterministic algorithms make a resize out of sums of feature maps."""
+    """Switches deterministic algorithms off: they would make a resize of sums of feature maps."""
     enabled = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(False)

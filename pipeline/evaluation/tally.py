@@ -51,7 +51,7 @@ class Tally:
         return int(self.hits.shape[1]) - 1
 
     def up_to(self, max_trimap_width: int) -> "Tally":
-        """The same counts with fewer trimaps: pixels in none of those are in none."""
+        """The same counts with fewer trimaps; pixels of the dropped trimaps count as in none."""
         kept = [
             np.concatenate(
                 [

@@ -79,9 +79,9 @@ def _narrowest_trimap(scored: NDArray[np.bool_], band: Band, max_trimap_width: i
 def _narrowest_square(scored: NDArray[np.bool_], max_trimap_width: int) -> LabelMap:
     """Chessboard distance to void, minus 1, in strides that double.
 
-    A way of n pixels is one of some strides that add up to n, and what a stride of s reaches is the
-    least value in a square of side 2s + 1: few vectorised erosions of bytes, where a distance
-    transform goes from pixel to pixel. The strides 1, 2, 4, 8, 16, 8 add up to all of 0..39.
+    Every value is a sum of some of these strides: 1, 2, 4, 8, 16 and 8 give all of 0..39. A stride
+    of s is one erosion: the least value in a square of side 2s + 1, plus s. A few vectorised
+    erosions of bytes take less time than a distance transform, which goes from pixel to pixel.
     """
     outside = np.multiply(scored.view(np.uint8), np.uint8(max_trimap_width))
     narrowest = cv2.erode(outside, _square(1))

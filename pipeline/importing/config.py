@@ -8,7 +8,7 @@ from pipeline import cityscapes, voc
 from pipeline.model.config import Network
 from pipeline.params import Config
 
-# That `classes` may name; "generic" names none.
+# Class tables that `classes` may name; "generic" has none.
 TABLES = {"voc": voc.CLASSES, "cityscapes": cityscapes.CLASSES}
 
 

@@ -5,7 +5,7 @@ anything that is missing, is an error. A network that is almost the right one wo
 maps, only worse ones.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,6 @@ from pipeline.model import checkpoints, deeplab
 from pipeline.model.backbone import Backbone
 from pipeline.model.config import Network
 
-_MAX_NAMES_SHOWN = 5
 _COUNTER = "num_batches_tracked"  # of torch alone; nothing here reads it
 
 
@@ -145,9 +144,13 @@ def tensors(
         else:
             ours = np.ascontiguousarray(array.transpose(target.axes))
             converted[target.name] = torch.from_numpy(ours)
-    shown = [f"{len(found)} {what} ({_shown(found)})" for what, found in mistakes.items() if found]
-    if shown:
-        raise ValueError(f"{path}: variables do not fit the network: {'; '.join(shown)}")
+    told = [
+        f"{len(found)} {what} ({checkpoints.shown(sorted(found))})"
+        for what, found in mistakes.items()
+        if found
+    ]
+    if told:
+        raise ValueError(f"{path}: variables do not fit the network: {'; '.join(told)}")
     return converted
 
 
@@ -163,9 +166,3 @@ def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
 def _their_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of the variable that becomes a tensor of this shape."""
     return tuple(shape[axes.index(axis)] for axis in range(len(axes)))
-
-
-def _shown(found: Iterable[str]) -> str:
-    ordered = sorted(found)
-    more = len(ordered) - _MAX_NAMES_SHOWN
-    return ", ".join(ordered[:_MAX_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

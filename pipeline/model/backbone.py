@@ -37,7 +37,7 @@ class Backbone(nn.Module):
         """Builds the model with random weights.
 
         Args:
-            name: timm's, or one of resnet_beta.NAMES.
+            name: timm's, or one of resnet_beta.TIMM_NAMES.
             output_stride: 8, 16 or 32.
             multi_grid: multiplies the atrous rates of a ResNet's last block; None leaves them.
             low_level_strides: of the low-level features, may be empty.

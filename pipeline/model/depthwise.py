@@ -1,18 +1,19 @@
 """Depthwise convolutions on a CPU that torch computes slowly there or, in bfloat16, wrongly.
 
-Atrous ones: in bfloat16 the gradient that torch 2.15 (oneDNN 3.13) gives for the weights of an
-atrous convolution of several groups is what was in memory before, 1e25 or NaN, where maps are some
-30 pixels wide, as they are at a crop of 513. All else is right, but slow where the padding is wider
-than the 6 pixels that the vectorised kernel computes at a time: a result then takes 33 ms of one
-core that takes 4 here (2048 channels, 33 x 33, rate 12), and gradients 3 to 38 times as long (rates
-12, 24 and 36).
+Atrous: in bfloat16 the gradient that torch 2.15 (oneDNN 3.13) gives for the weights of an atrous
+convolution of several groups is what was in memory before, 1e25 or NaN, where maps are some 30
+pixels wide, as they are at a crop of 513. All else is right, but slow where the padding is wider
+than the 6 pixels that the vectorised kernel computes at a time: torch then needs 33 ms on one core
+where this module needs 4 (2048 channels, 33 x 33, rate 12), and 3 to 38 times as long for gradients
+(rates 12, 24 and 36).
 
 Up to that padding torch computes results and gradients of maps, and only the gradient of weights is
-ours. Beyond it every tap is one multiplication of the whole map, moved by the rate; one that is
-moved out of the map costs nothing. What is ours is summed in float32, in float64 of such maps.
+ours. Beyond it all is ours: every tap of the kernel is one multiplication of the whole map, moved
+by the rate; one that is moved out of the map costs nothing. Our sums are in float32, or in float64
+for float64 maps.
 
-Those of a stride: in bfloat16 the gradient of the maps takes torch's kernel without vectors. Here
-it is that of a stride of 1, which has one, for a gradient with zeros in between.
+Strided: in bfloat16 torch computes the gradient of the maps with an unvectorised kernel. Here it is
+computed as a stride-1 convolution, which is vectorised, of the gradient with zeros in between.
 """
 
 import itertools
@@ -169,10 +170,10 @@ def _gradient_of_weight(
 ) -> torch.Tensor:
     if max(strides) > 1:
         padding, groups = _padding(weight.shape[2:], rates), maps.shape[1]
-        torchs: torch.Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+        gradient_of_torch: torch.Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
             maps, weight.shape, gradient, strides, padding, rates, groups
         )
-        return torchs.to(weight.dtype)
+        return gradient_of_torch.to(weight.dtype)
     of_weight = torch.zeros_like(weight)
     of_taps = of_weight[:, 0].permute(1, 2, 0)
     for tap, there, here in _taps(weight, rates, _wide(maps), _wide(gradient)):
@@ -205,5 +206,5 @@ def _wide(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _padding(sides: tuple[int, ...], rates: tuple[int, ...]) -> tuple[int, ...]:
-    """That keeps a map's size where the stride is 1."""
+    """The padding that keeps a map's size where the stride is 1."""
     return tuple(rate * (side // 2) for side, rate in zip(sides, rates, strict=True))

@@ -29,7 +29,6 @@ Kind = Literal["gtFine", "gtCoarse"]
 # The test split, whose labels nobody may know.
 _HIDDEN = "test"
 _IMAGES_AHEAD = 4
-_MAX_BAD_IMAGES = 20
 # City, sequence and frame: what the test server finds a prediction by.
 _IMAGE_ID = r"(?P<city>[A-Za-z-]+)_[0-9]{6}_[0-9]{6}"
 _IMAGE = re.compile(
@@ -106,9 +105,9 @@ def samples(
     split: str,
     storage: Storage,
     source: str,
-    report: Callable[[], object],
+    advance: Callable[[], object],
 ) -> Iterator[Sample]:
-    """Yields the samples of a split, in order, with label maps of the 19 classes.
+    """The samples of a split, in order, with label maps of the 19 classes.
 
     Args:
         images: the archive of images.
@@ -119,7 +118,7 @@ def samples(
         split: "test" has no labels.
         storage: how images and label maps are held.
         source: what the samples say they are from.
-        report: is called for each image.
+        advance: is called for each image.
 
     Raises:
         ValueError: images or label maps are not what they should be.
@@ -135,16 +134,7 @@ def samples(
         except ValueError as error:
             return str(error)
 
-    bad = []
-    for packed in map_ahead(pack, frames, _IMAGES_AHEAD):
-        report()
-        if isinstance(packed, str):
-            bad.append(packed)
-            if len(bad) == _MAX_BAD_IMAGES:
-                break
-        else:
-            yield packed
-    mistakes.check(bad)
+    return mistakes.collected(map_ahead(pack, frames, _IMAGES_AHEAD), advance)
 
 
 def _classes(frame: Frame, encoded: bytes, split: str) -> bytes:

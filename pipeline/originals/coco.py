@@ -40,8 +40,6 @@ from pipeline.splits import Sample, checked_sample, raw
 from pipeline.voc import CLASSES
 
 _IMAGES_AHEAD = 32
-# So many bad images end a run that goes on only to find more of them.
-_MAX_BAD_IMAGES = 20
 # Three points; a part with fewer encloses nothing.
 _MIN_NUMBERS = 6
 
@@ -168,7 +166,7 @@ def samples(
     expected_images: int | None,
     storage: Storage,
     source: str,
-    report: Callable[[], object],
+    advance: Callable[[], object],
 ) -> Iterator[Sample]:
     """Yields the images that are kept, in the given order, with their label maps.
 
@@ -180,7 +178,7 @@ def samples(
         expected_images: how many are kept, if that is known.
         storage: how images and label maps are held.
         source: what the samples say they are from.
-        report: is called for each image, kept or not.
+        advance: is called for each image, kept or not.
 
     Raises:
         ValueError: images are not what they should be; or another number of them was kept.
@@ -201,17 +199,11 @@ def samples(
         except ValueError as error:
             return str(error)
 
-    num_kept, bad = 0, []
-    for packed in map_ahead(pack, photographs, _IMAGES_AHEAD):
-        report()
-        if isinstance(packed, str):
-            bad.append(packed)
-            if len(bad) == _MAX_BAD_IMAGES:
-                break
-        elif packed is not None:
+    num_kept = 0
+    for sample in mistakes.collected(map_ahead(pack, photographs, _IMAGES_AHEAD), advance):
+        if sample is not None:
             num_kept += 1
-            yield packed
-    mistakes.check(bad)
+            yield sample
     if expected_images not in (None, num_kept):
         raise ValueError(
             f"{source}: expected_images is {expected_images}, but {num_kept} of "

@@ -1,8 +1,7 @@
 """The download cache: what was fetched once, and what is still on its way.
 
-It lies beside dvc.yaml, outside of DVC's outs, which DVC deletes before a stage runs. In a
-temporary checkout (`dvc exp run --temp`, `dvc queue`) DVC_ROOT is the main repository, so that all
-share one.
+It lies beside the main repository's dvc.yaml, outside of DVC's outs, which DVC deletes before a
+stage runs.
 
 A finished file is read-only, is never written again, and is handed over by a hard link where the
 file system has them. With `cache.type = hardlink` first, DVC's own copy is then a further name of
@@ -56,8 +55,8 @@ class Entry:
 
 def folder() -> Path:
     """Where downloads are kept: $DEEPLAB_DOWNLOADS, or downloads/ in the main repository."""
-    root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
-    return (root / Path(os.environ.get(VARIABLE) or "downloads").expanduser()).resolve()
+    path = Path(os.environ.get(VARIABLE) or "downloads").expanduser()
+    return (files.main_repository() / path).resolve()
 
 
 def entry(folder: Path, address: Address) -> Entry:
@@ -110,7 +109,7 @@ def finish(entry: Entry, sha256: str) -> Path:
     with using(entry.file.parent):
         if sha256:
             files.write_text(entry.sha256, f"{sha256}  {entry.file.name}\n")
-        _flush_to_disk(entry.partial)
+        files.flush_to_disk(entry.partial)
         entry.partial.replace(entry.file)
         entry.file.chmod(_READ_ONLY)  # not before: a partial must stay open to its rest
         entry.facts.unlink(missing_ok=True)
@@ -207,8 +206,3 @@ def _name(location: str) -> str:
 
 def _mount(path: Path) -> Path:
     return next(p for p in (path, *path.parents) if p.is_mount() or p == p.parent)
-
-
-def _flush_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

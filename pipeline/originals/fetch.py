@@ -16,7 +16,7 @@ from pathlib import Path
 
 import requests
 
-from pipeline import files
+from pipeline import command, files
 from pipeline.originals import cityscapes_account, downloads, miniature, transfer
 from pipeline.originals.config import Address, Archive, name_and_seed
 from pipeline.originals.downloads import CacheError, Entry
@@ -67,7 +67,7 @@ def save(
         except CacheError as error:
             raise CacheError(f"archives.{key}: {error}") from error
         except (ValueError, OSError) as error:
-            reasons.append(f"{_shown(address.location)}: {_shown(_reason(error))}")
+            reasons.append(f"{_shown(address.location)}: {_shown(command.describe(error))}")
             if len(addresses) > 1:
                 progress.say(reasons[-1])
         else:
@@ -220,9 +220,3 @@ def _wrong_checksum(algorithm: str, found: str, expected: str) -> str:
 def _shown(text: str) -> str:
     """A text without the user names and passwords that addresses in it may hold."""
     return re.sub(r"(?<=://)[^/\s]*@", "", text)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)

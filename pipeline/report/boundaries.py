@@ -4,8 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from pipeline.report.paper import Paper
+from pipeline.evaluation.config import Band
+from pipeline.paper import Paper
+from pipeline.report import comparisons, table
+from pipeline.report.comparisons import Comparison
+from pipeline.report.parts import Grid, Picture, Section
 from pipeline.report.results import Result
+
+TRIMAP_PICTURE = "trimap.png"
+
+_DISTANCES: dict[Band, str] = {
+    "square": "chessboard distance, as in the authors' evaluation scripts, which sweep w = 1 to 40",
+    "euclidean": "Euclidean distance, which is not the authors' definition",
+}
 
 
 @dataclass(frozen=True)
@@ -67,4 +78,90 @@ def _gain(backbone: str, decoder: Result, bilinear: Result, paper: Paper) -> Bou
         max_trimap_width=max(common),
         paper_gain=pair.gain,
         paper_gain_whole=paper.rows[pair.decoder].miou - paper.rows[pair.bilinear].miou,
+    )
+
+
+def section(results: Sequence[Result], paper: Paper, compared: Sequence[Comparison]) -> Section:
+    """What the report says of it: sentences and numbers of each pair, and the curves."""
+    title = "At object boundaries (Sec. 4.4, Fig. 5)"
+    if not any(result.trimap for result in results):
+        nothing = "No label of these sets has void pixels, so there is no trimap to score within."
+        return Section(title, [nothing], [], [])
+    found = find(results, paper)
+    paragraphs = [_sentence(gain, compared) for gain in found]
+    without = [result.key for result in results if not result.trimap]
+    if without:
+        paragraphs.append(f"No void pixels, hence no curve: {', '.join(without)}.")
+    if not found:
+        paragraphs.append(
+            "No two of these rows are a pair of the paper's Fig. 5 (same set and trimaps, with the "
+            "decoder and with bilinear upsampling), so its claim is not tested here."
+        )
+    picture = Picture(
+        TRIMAP_PICTURE, "mIoU over trimap width, one curve per row", _trimap_definition(results)
+    )
+    return Section(title, paragraphs, [_grid(gain) for gain in found], [picture])
+
+
+def _trimap_definition(results: Sequence[Result]) -> str:
+    keys_by_band: dict[Band, list[str]] = {}
+    for result in results:
+        if result.trimap:
+            keys_by_band.setdefault(result.trimap_band, []).append(result.key)
+    distances = [
+        _DISTANCES[band] + (f" ({', '.join(keys)})" if len(keys_by_band) > 1 else "")
+        for band, keys in keys_by_band.items()
+    ]
+    return (
+        "A trimap of width w holds the pixels at a distance of at most w from a void pixel of the "
+        "label, void itself left out; every curve point is one mIoU over all images within that "
+        f"band. Distance here: {'; '.join(distances)}. Fig. 5 of the paper plots such curves for "
+        "output_stride 16 in training and evaluation, with the decoder and with bilinear "
+        "upsampling in its place."
+    )
+
+
+def _sentence(gain: BoundaryGain, compared: Sequence[Comparison]) -> str:
+    within = comparisons.trimap_gain(compared, gain.decoder.key, gain.bilinear.key)
+    interval = (
+        f" The gain within 1 px has a 95 % interval of {within.low:+.2f} to {within.high:+.2f}."
+        if within
+        else ""
+    )
+    near, whole = gain.within(gain.trimap_width), gain.whole()
+    agrees = near > whole and near > 0
+    return (
+        f"The paper: with {gain.backbone} the decoder gains {gain.paper_gain:.1f} points of mIoU "
+        f"over bilinear upsampling within the narrowest trimap of its figure, whose width it does "
+        f"not print, and {gain.paper_gain_whole:.2f} over whole images. Here, {gain.decoder.key} "
+        f"against {gain.bilinear.key}: {near:+.2f} and {whole:+.2f}. "
+        + (
+            "The direction is the paper's: the gain is larger at boundaries."
+            if agrees
+            else "The direction is not the paper's: there is no larger gain at boundaries."
+        )
+        + interval
+    )
+
+
+def _grid(gain: BoundaryGain) -> Grid:
+    widths = sorted({gain.trimap_width, gain.max_trimap_width})
+    header = ["mIoU, %", *(f"within {width} px of void" for width in widths), "whole images"]
+    rows = [
+        [
+            f"{name}\n{result.key}",
+            *(table.percent(result.trimap_miou(width)) for width in widths),
+            table.percent(result.scores.miou),
+        ]
+        for name, result in (("decoder", gain.decoder), ("bilinear", gain.bilinear))
+    ]
+    gains = [f"{gain.within(width):+.2f}" for width in widths]
+    paper = [f"{gain.paper_gain:+.1f}", *(["not printed"] * (len(widths) - 1))]
+    return Grid(
+        header,
+        [
+            *rows,
+            ["gain, points", *gains, f"{gain.whole():+.2f}"],
+            [f"paper's gain\n{gain.backbone}", *paper, f"{gain.paper_gain_whole:+.2f}"],
+        ],
     )

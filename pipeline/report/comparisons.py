@@ -1,6 +1,6 @@
 """Differences of two rows with their intervals: metrics/comparisons.json, read and looked up."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,23 +59,33 @@ def whole(comparison: Comparison) -> Gain:
 
 def gain(comparisons: Sequence[Comparison], row: str, over: str) -> Gain | None:
     """Over whole images; None where the two were not scored alike."""
-    for comparison in comparisons:
-        if (comparison.row, comparison.over) == (row, over):
-            return whole(comparison)
-        if (comparison.row, comparison.over) == (over, row):
-            return whole(comparison).reversed()
-    return None
+    return _find(comparisons, row, over, whole)
 
 
 def trimap_gain(comparisons: Sequence[Comparison], row: str, over: str) -> Gain | None:
     """Within the narrowest trimap; None where there is none, or the two were not scored alike."""
+    return _find(comparisons, row, over, _within_trimap)
+
+
+def _within_trimap(comparison: Comparison) -> Gain | None:
+    numbers = (comparison.trimap_miou, comparison.trimap_low, comparison.trimap_high)
+    points, low, high = (None if n is None else 100 * n for n in numbers)
+    if points is None or low is None or high is None:
+        return None
+    return Gain(points, low, high)
+
+
+def _find(
+    comparisons: Sequence[Comparison],
+    row: str,
+    over: str,
+    read: Callable[[Comparison], Gain | None],
+) -> Gain | None:
+    """What is read of the comparison of two rows, whichever of them it names first."""
     for comparison in comparisons:
-        numbers = (comparison.trimap_miou, comparison.trimap_low, comparison.trimap_high)
-        points, low, high = (None if n is None else 100 * n for n in numbers)
-        if points is None or low is None or high is None:
-            continue
-        if (comparison.row, comparison.over) == (row, over):
-            return Gain(points, low, high)
-        if (comparison.row, comparison.over) == (over, row):
-            return Gain(points, low, high).reversed()
+        found = read(comparison)
+        if found and (comparison.row, comparison.over) == (row, over):
+            return found
+        if found and (comparison.row, comparison.over) == (over, row):
+            return found.reversed()
     return None

@@ -1,7 +1,5 @@
 """Where a row's numbers come from, as bytes that can be found again."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,12 +63,7 @@ def read(
             checkpoint_md5=checkpoint_md5[row["model"]],
             data=row["data"],
             data_md5=split_md5[row["data"]],
-            params_sha256=_sha256({"row": row, "model": networks[row["model"]]}),
+            params_sha256=files.digest_of_json({"row": row, "model": networks[row["model"]]}),
         )
         for key, row in rows.items()
     ]
-
-
-def _sha256(entries: Mapping[str, Any]) -> str:
-    canonical = json.dumps(entries, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()

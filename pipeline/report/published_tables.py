@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from pipeline.paper import Paper, Published
 from pipeline.report import table
-from pipeline.report.paper import Paper, Published
 from pipeline.report.parts import Grid, Section
 from pipeline.report.results import Result, Submitted
 

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from pipeline import params
 from pipeline.evaluation.config import Band
+from pipeline.paper import Counterpart
 from pipeline.params import Config
-from pipeline.report.paper import Counterpart
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class Result:
     scores: Scores
     trimap: list[TrimapPoint]
     multiply_adds: float | None
-    training: "TrainingCost | None"
+    training: TrainingCost | None
 
     def answers(self, paper_key: str) -> bool:
         """Whether a published row is one that this row is to reproduce."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline import files
-from pipeline.report.paper import Paper
+from pipeline.paper import Paper
 from pipeline.report.results import Result
 
 # The smallest trimap, where the paper states its gain; 10 px, the wider one that DeepLab v1 shows;
@@ -40,7 +40,7 @@ def frame(results: Sequence[Result], paper: Paper) -> pd.DataFrame:
         "pixel_accuracy": [100 * r.scores.pixel_accuracy for r in results],
         "mean_class_accuracy": [100 * r.scores.mean_class_accuracy for r in results],
         **{
-            f"miou_trimap_{width}": [_percent(r.trimap_miou(width)) for r in results]
+            f"miou_trimap_{width}": [_in_percent(r.trimap_miou(width)) for r in results]
             for width in TRIMAP_WIDTHS
         },
         "paper_miou": [r.published.miou if r.published else None for r in results],
@@ -124,7 +124,7 @@ def percent(fraction: float | None) -> str:
     return NOTHING if fraction is None else f"{100 * fraction:.2f}"
 
 
-def _percent(fraction: float | None) -> float | None:
+def _in_percent(fraction: float | None) -> float | None:
     return None if fraction is None else 100 * fraction
 
 

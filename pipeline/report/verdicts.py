@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from pipeline.paper import Claim, Paper
 from pipeline.report import comparisons
 from pipeline.report.comparisons import Comparison, Gain
-from pipeline.report.paper import Claim, Paper
 from pipeline.report.results import Result
 
 HOLDS = "holds"
@@ -20,15 +20,11 @@ class Verdict:
     Attributes:
         claim: of paper.yaml.
         paper_gain: mIoU points, the paper's.
-        row: key of ours, None where no two of our rows answer the claim.
-        over: likewise.
-        gain: ours, None where there is none.
+        gain: ours, None where no two of our rows answer the claim.
     """
 
     claim: Claim
     paper_gain: float
-    row: str | None
-    over: str | None
     gain: Gain | None
 
     @property
@@ -65,5 +61,5 @@ def _verdict(
         if one.answers(claim.row) and other.answers(claim.over):
             gain = comparisons.gain(found, one.key, other.key)
             if gain is not None:
-                return Verdict(claim, paper_gain, one.key, other.key, gain)
-    return Verdict(claim, paper_gain, None, None, None)
+                return Verdict(claim, paper_gain, gain)
+    return Verdict(claim, paper_gain, None)

@@ -26,7 +26,7 @@ class Served:
     Attributes:
         model: on its device, from `predict.prepared`.
         network: its description.
-        classes: that it tells apart.
+        classes: those that it distinguishes.
         inference: the strategy.
         max_side: of the longer side of what the network is given, pixels.
         device: where it computes.

@@ -16,7 +16,7 @@ from pipeline.submission.servers import Server
 _MAX_MISTAKES_SHOWN = 10
 
 
-def pack(split: Split, predictions: Path, place: str, out: Path) -> Server:
+def pack(split: Split, predictions: Path, place: str, out: Path) -> None:
     """Writes the archive, whole and correct or not at all.
 
     Args:
@@ -24,9 +24,6 @@ def pack(split: Split, predictions: Path, place: str, out: Path) -> Server:
         predictions: folder of `<image_id>.png`, label maps of the split's classes.
         place: name of the split, for messages.
         out: the archive.
-
-    Returns:
-        The server that it is for.
 
     Raises:
         ValueError: no server takes these classes, `out` is not named as the server wants it, a
@@ -41,7 +38,6 @@ def pack(split: Split, predictions: Path, place: str, out: Path) -> Server:
     with files.atomic_file(out) as partial:
         archives.write(partial, server.suffix, _members(server, split, predictions))
         require_accepted(server, split, partial, out)
-    return server
 
 
 def require_accepted(server: Server, split: Split, archive: Path, shown: Path) -> None:

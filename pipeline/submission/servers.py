@@ -64,7 +64,7 @@ def of_classes(classes: Classes, place: str) -> Server:
         ValueError: there is none; `place` says what the classes are of.
     """
     for known, server in ((voc.CLASSES, VOC), (cityscapes.CLASSES, CITYSCAPES)):
-        if (classes.names, classes.ignore_index) == (known.names, known.ignore_index):
+        if classes.agrees_with(known):
             return server
     raise ValueError(
         f"{place}: no test server takes these {classes.num_classes} classes "

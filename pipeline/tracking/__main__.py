@@ -12,7 +12,7 @@ from pipeline.tracking import store, views
 
 
 def main(params_file: Path, port: int) -> None:
-    """Says where the runs are; without a server of its own the store gets one, for this machine."""
+    """Prints the address of the runs; a store without a server gets one on this machine."""
     name = params.load(params_file, "mlflow.experiment", str)
     with store.reporting():
         client = store.open_client()

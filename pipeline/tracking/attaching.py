@@ -1,4 +1,4 @@
-"""Puts a file that was made of a row's checkpoint beside the row's run."""
+"""Attaches a file that was made from a row's checkpoint to the row's run."""
 
 from collections.abc import Mapping
 from pathlib import Path

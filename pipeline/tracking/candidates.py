@@ -16,7 +16,7 @@ def miou(row: Run) -> float:
 
 
 def compared(rows: Sequence[Run]) -> File:
-    """The split that most rows are evaluated on, the first of equally many."""
+    """The split that most rows are evaluated on; of several with equally many, the first."""
     return Counter(row.files["data"] for row in rows).most_common(1)[0][0]
 
 
@@ -33,8 +33,8 @@ def best(rows: Sequence[Run], data: File) -> list[Run]:
 def facts(row: Run) -> dict[str, str]:
     """What a served model is, by name.
 
-    Its identity is of the checkpoint, the strategy and the mIoU: another one was made by other
-    code, of which a model has its own copy, or on other data.
+    Its identity hashes the checkpoint, the strategy and the mIoU. If the mIoU alone differs, it was
+    computed by other code, of which a model holds a copy, or on other data: it is another model.
     """
     md5 = row.files["checkpoint"].md5
     served = identity.flatten({"inference": row.inference}) | {"miou": repr(miou(row))}

@@ -6,7 +6,7 @@ Usage: python -m pipeline.tracking.checkout params.yaml RUN
 import subprocess
 from pathlib import Path
 
-from mlflow.entities import Run
+from mlflow import entities
 
 from pipeline import command, files, params, scratch
 from pipeline.revision import git
@@ -14,7 +14,7 @@ from pipeline.tracking import lookup, outs, states, whereabouts
 
 
 def main(params_file: Path, run: str) -> None:
-    """Moves nothing before all is known to be here, and moves back if it does not succeed."""
+    """Changes nothing until all files are known to be here; goes back if it fails midway."""
     project = params_file.parent
     meant = lookup.find(params.load(params_file, "mlflow.experiment", str), run)
     if len(meant) > 1:
@@ -36,7 +36,7 @@ def main(params_file: Path, run: str) -> None:
         print("dvc repro has nothing to do.")
 
 
-def _found(project: Path, run: Run) -> states.State:
+def _found(project: Path, run: entities.Run) -> states.State:
     state = whereabouts.best(project, run)
     if state is None:
         where = "\n".join(whereabouts.of(project, run))
@@ -53,9 +53,10 @@ def _require_clean(project: Path) -> None:
 
 
 def _require_idle(project: Path) -> None:
-    """Raises ValueError while a training or prediction runs: DVC would record it as of this state.
+    """Raises ValueError while a training or prediction runs.
 
-    Its params, code and data are looked at when it ends.
+    DVC looks at params, code and data when the command ends: it would record the result as made
+    from the state that was checked out meanwhile.
     """
     if busy := scratch.busy(project):
         names = whereabouts.counted([str(folder) for folder in busy])
@@ -84,8 +85,8 @@ def _position(project: Path) -> str:
 
 
 def _move(project: Path, state: states.State, before: str) -> None:
-    """Git and DVC refuse to overwrite or remove what they do not have, and are asked first."""
-    outs.remove_unsaved(project, "report")  # a page of a part, which `make publish` draws again
+    """Git and DVC refuse to overwrite or remove what they have no copy of; DVC is asked first."""
+    outs.remove_unsaved(project, "report")  # a page of some rows, which `make publish` draws again
     outs.checkout(project, allow_missing=True)
     try:
         _git(project, "checkout", "--quiet", *_target(project, state))
@@ -97,17 +98,17 @@ def _move(project: Path, state: states.State, before: str) -> None:
 
 
 def _target(project: Path, state: states.State) -> list[str]:
-    """What git is to check out: nothing where it stands there already, on a branch maybe."""
+    """Arguments of git checkout; none where HEAD is that commit, so that a branch stays."""
     is_there = git(project, "rev-parse", "HEAD") == state.commit
     return [] if is_there else ["--detach", state.commit]
 
 
-def _require_bytes(project: Path, run: Run) -> None:
+def _require_bytes(project: Path, run: entities.Run) -> None:
     """Raises ValueError if a file that the run names is not what it was."""
     for path, md5 in states.md5s(run).items():
         file = project / path
         is_other = file.is_file() and files.digest(file, "md5") != md5
-        if is_other and not path.startswith("report/"):  # drawn of all rows, and no result
+        if is_other and not path.startswith("report/"):  # drawn from all rows, and not a result
             raise ValueError(f"{path}: md5 is not {md5}, which the run has")
 
 

@@ -1,4 +1,4 @@
-"""What one sorts and searches runs by: the network in a few words, and what it cost."""
+"""What runs are sorted and searched by: the network in a few words, and what it cost."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from pipeline.report.results import TrainingCost
 
 
 def of_network(network: Mapping[str, Any] | None) -> dict[str, str]:
-    """Tags, from an entry's network; a backbone's weights alone (null) have none."""
+    """Tags of an entry's network; none where it is null, as for weights of a backbone alone."""
     if network is None:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""Logs of one run what MLflow does not have of it."""
+"""Logs what MLflow lacks of one run."""
 
 import hashlib
 import json
@@ -16,11 +16,10 @@ from pipeline import files
 from pipeline.tracking import identity, notes, store
 from pipeline.tracking.runs import DataSet, Run
 
-# The tag of a run that has all its params and curves, which cannot change again. Its value is the
-# md5 of the description as written here, to see whether a person has written another. MLflow's
+# The tag of a run that was published before, all its params and curves included. Its value is the
+# md5 of the description that we wrote, which tells whether a person has changed it since. MLflow's
 # pages do not show tags that begin with "mlflow.".
 _PUBLISHED = "mlflow.published"
-_NOTE = "mlflow.note.content"
 # Names of the curves that a training shows while it runs.
 _SEEN_LIVE = ("train/", "val/", "best/")
 
@@ -51,7 +50,7 @@ def fill(
         **identity.tags(run.kind, run.key),
         identity.TAG: run.identity,
         **{identity.md5_tag(file.path): file.md5 for file in run.files.values()},
-        "params.sha256": identity.sha256(run.params),
+        "params.sha256": files.digest_of_json(run.params),
         **_figures(client, there, run),
         **({"warnings": " ".join(run.warnings)} if run.warnings else {}),
         **origin,
@@ -77,20 +76,20 @@ def _missing_points(client: MlflowClient, there: entities.Run, run: Run) -> list
 
 
 def _is_whole(there: entities.Run, name: str, curve: Mapping[int, float]) -> bool:
-    """Whether a curve was published before, which its last value tells; others are looked at."""
+    """Whether a curve was published before, as its last value tells; else all are compared."""
     return _PUBLISHED in there.data.tags and there.data.metrics.get(name) == curve[max(curve)]
 
 
 def _missing_steps(
     client: MlflowClient, there: entities.Run, name: str, curve: Mapping[int, float]
 ) -> list[tuple[int, int]]:
-    """Steps that MLflow does not have, each with a time between its neighbours' that it has.
+    """Steps that MLflow lacks, each with a timestamp between those of its neighbours.
 
-    Where it has none, the time is the run's: two machines that fill it at once log the same points,
-    which are then there once. One that it has with another value, such as a published score that
-    was mistyped, gets the present time: the later of two values is the one that is shown. A
-    training's curve keeps the values that were seen first: on a GPU the iterations after its last
-    state come out a little different when it goes on.
+    Where MLflow has no point of a curve, all get the time of the run's start: two machines that
+    fill it at once log equal points, which MLflow keeps once. A step with another value there, such
+    as a published score that was mistyped, gets the present time, because MLflow shows the later of
+    two values. A training's curve keeps the values that were seen first: on a GPU, the iterations
+    that a training repeats after an interruption come out a little different.
     """
     now, present = time.time_ns() // 10**6, {}
     if name in there.data.metrics:
@@ -129,7 +128,11 @@ def _data_set(used: DataSet) -> DatasetInput:
 
 
 def _figures(client: MlflowClient, there: entities.Run, run: Run) -> dict[str, str]:
-    """Logs the figures that are not there or have changed; returns the tags by which one knows."""
+    """Logs the figures that are not there or have changed.
+
+    Returns:
+        The md5 tags that record which version is logged.
+    """
     if not run.figures:
         return {}
     listed = {artifact.path for artifact in client.list_artifacts(there.info.run_id)}
@@ -145,7 +148,7 @@ def _figures(client: MlflowClient, there: entities.Run, run: Run) -> dict[str, s
 
 
 def _origin(tags: Mapping[str, str], origin: Mapping[str, str]) -> dict[str, str]:
-    """A run keeps its first origin, save that a clean commit is worth more than a dirty one."""
+    """A run keeps its first origin, except that a clean commit replaces a dirty one."""
     if "git.state" not in tags:
         return dict(origin)
     if (tags["git.state"], origin.get("git.state")) == ("dirty", "clean"):
@@ -155,8 +158,8 @@ def _origin(tags: Mapping[str, str], origin: Mapping[str, str]) -> dict[str, str
 
 def _note(tags: Mapping[str, str], note: str) -> dict[str, str]:
     """The description, unless a person has written another in MLflow."""
-    is_ours = _NOTE not in tags or _md5(tags[_NOTE]) == tags.get(_PUBLISHED)
-    return {_PUBLISHED: _md5(note)} | ({_NOTE: note} if is_ours else {})
+    is_ours = identity.NOTE not in tags or _md5(tags[identity.NOTE]) == tags.get(_PUBLISHED)
+    return {_PUBLISHED: _md5(note)} | ({identity.NOTE: note} if is_ours else {})
 
 
 def _md5(text: str) -> str:

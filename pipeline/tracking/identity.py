@@ -4,14 +4,17 @@ A run that DVC restores from its cache, or repeats with the same result, is foun
 identity instead of being shown twice.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline import files
+
 # The tag that holds the identity. A live run gets it when its training has succeeded, not before.
 TAG = "identity"
+# The tag that MLflow's pages show as the description of a run, a model or an experiment.
+NOTE = "mlflow.note.content"
 
 _STAGES = {"import": "import_checkpoint", "model": "train", "row": "evaluate"}
 
@@ -62,10 +65,4 @@ def identity(kind: str, key: str, params: Mapping[str, str], md5s: Mapping[str, 
         params: the entry, flattened.
         md5s: role of each file, e.g. "checkpoint", and md5 of its bytes.
     """
-    return sha256([kind, key, params, md5s])
-
-
-def sha256(value: object) -> str:
-    """Hashes what can be written as JSON, whatever the order of its keys."""
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return files.digest_of_json([kind, key, params, md5s])

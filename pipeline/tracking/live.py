@@ -34,7 +34,7 @@ class Log(Protocol):
 # Points wait here for a relay that is slow to read; beyond this they are left to `publish`.
 _BACKLOG_BYTES = 16 << 20
 
-# What the relay says when the user has been told of the store.
+# What the relay writes once it has told the user that the store fails.
 TOLD = b"told\n"
 
 # How long the end of a training may wait for the last points to arrive.
@@ -44,7 +44,7 @@ _PROJECT = Path(__file__).resolve().parents[2]
 
 
 def show_nothing(iteration: int, metrics: Mapping[str, float], panels: Path | None = None) -> None:
-    """The `Log` of who is not to be shown."""
+    """The `Log` of a process whose training is not shown."""
 
 
 @contextlib.contextmanager
@@ -96,7 +96,7 @@ def live_run(
 
 
 def tell(message: str) -> None:
-    """Says one line to the person at the terminal, not behind a bar that stands there."""
+    """Prints one line for the person at the terminal, below a progress bar that stands there."""
     hint = "the training is unharmed, and `make publish` brings in what is missing"
     print(f"\nMLflow: {message}; {hint}", file=sys.stderr, flush=True)
 
@@ -123,7 +123,7 @@ def _popen(stdin: int) -> "subprocess.Popen[bytes]":
         [sys.executable, "-m", "pipeline.tracking.relay"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
         stdin=stdin,
-        stdout=subprocess.PIPE,  # where it says that the user has been told
+        stdout=subprocess.PIPE,  # where it says `TOLD`
         start_new_session=True,  # Ctrl-C is meant for the training, which tells the relay
     )
 
@@ -153,7 +153,7 @@ def _close(
     os.close(pipe)
     if relay is None:
         return
-    if not is_awaited:  # who reads an error or pressed Ctrl-C shall not wait; the relay ends alone
+    if not is_awaited:  # after an error or Ctrl-C nobody should wait; the relay ends by itself
         threading.Thread(target=relay.__exit__, args=(None, None, None), daemon=True).start()
         return
     with relay:

@@ -1,8 +1,8 @@
-"""LoggedModels: a checkpoint under a strategy, kept in the store whole and once.
+"""MLflow's LoggedModels: each checkpoint under a strategy, kept in the store whole and once.
 
-One is found again by its identity. What a `publish` that was killed has left unfinished is
-finished, under the same id and in the same place, so that nothing is there twice; and what has lost
-its files, or one of its runs, has them again.
+A model is found by its identity. One that a killed `publish` left unfinished is finished under the
+same id and in the same place, so that nothing is stored twice; one that has lost its files, or the
+link to one of its runs, gets them back.
 """
 
 import tempfile
@@ -18,13 +18,11 @@ from mlflow.entities import (
     Metric,
 )
 
-from pipeline.tracking import identity, servable
+from pipeline.tracking import identity, provenance, servable
 from pipeline.tracking.runs import Run
 
 _SCORES = ("score/miou", "score/pixel_accuracy", "score/mean_class_accuracy")
 _VALIDATED = ("best/miou",)
-_NOTE = "mlflow.note.content"
-_ORIGIN = ("git.commit", "git.state", "dvc.experiment")
 
 
 def ensure(
@@ -53,9 +51,9 @@ def ensure(
             name=trained.key,
             source_run_id=run_ids[trained.name],
             tags={
-                **{tag: origin[tag] for tag in _ORIGIN if tag in origin},
+                **{tag: origin[tag] for tag in provenance.ORIGIN_TAGS if tag in origin},
                 **wanted,
-                _NOTE: row.desc,
+                identity.NOTE: row.desc,
             },
             params=row.params,
         )
@@ -75,7 +73,7 @@ def facts(model: LoggedModel) -> dict[str, str]:
 
 
 def _found(client: MlflowClient, experiment_id: str, wanted: str) -> LoggedModel | None:
-    """The first finished one, else the first."""
+    """The oldest finished model of an identity, else the oldest; the others are deleted."""
     found = sorted(
         client.search_logged_models([experiment_id], f"tags.{identity.TAG} = '{wanted}'"),
         key=lambda one: (
@@ -100,7 +98,7 @@ def _upload(client: MlflowClient, model: LoggedModel, row: Run) -> None:
 
 
 def _link(client: MlflowClient, model: LoggedModel, trained: str, row: str, step: int) -> None:
-    """Shows the model in the run that made it and in the run that used it; links have no name."""
+    """Shows the model in the run that made it and in the run that used it, once in each."""
     outputs = client.get_run(trained).outputs
     if model.model_id not in {one.model_id for one in (outputs.model_outputs if outputs else [])}:
         client.log_outputs(trained, [LoggedModelOutput(model.model_id, step)])
@@ -110,14 +108,17 @@ def _link(client: MlflowClient, model: LoggedModel, trained: str, row: str, step
 
 
 def _last_step(trained: Run) -> int:
-    """The iteration that the checkpoint is of; an import has none."""
+    """The iteration of the checkpoint; 0 for an import."""
     return max(trained.curves.get("train/loss", {0: 0.0}))
 
 
 def _log_metrics(
     client: MlflowClient, model: LoggedModel, row: Run, trained: Run, run_ids: Mapping[str, str]
 ) -> None:
-    """Shows the model's scores; a point is the very one of its run, which is not logged again."""
+    """Shows the model's scores: its run's latest points, logged once more with the model's id.
+
+    They are equal in value, time and step, so that the run gains no point.
+    """
     there = {(metric.key, metric.run_id) for metric in model.metrics or []}
     data = row.files["data"]
     for run, names in ((row, _SCORES), (trained, _VALIDATED)):

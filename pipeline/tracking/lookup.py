@@ -3,17 +3,16 @@
 import datetime
 from collections.abc import Sequence
 
-from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow import MlflowClient, entities
 from mlflow.exceptions import MlflowException
 
 from pipeline.tracking import identity, store
 
-# The beginning of an id, which has 32 digits, is told from a name by its length.
+# An id has 32 digits. Its beginning stands for it from this length on; what is shorter is a name.
 _SHORTEST_ID = 6
 
 
-def find(experiment: str, name: str) -> list[Run]:
+def find(experiment: str, name: str) -> list[entities.Run]:
     """Finds the runs that a name stands for, the latest first.
 
     Args:
@@ -42,29 +41,29 @@ def find(experiment: str, name: str) -> list[Run]:
     )
 
 
-def stage(run: Run) -> str:
+def stage(run: entities.Run) -> str:
     """The stage whose result a run shows."""
     return identity.stage(run.data.tags["kind"], run.data.tags["key"])
 
 
-def listed(runs: Sequence[Run]) -> str:
+def listed(runs: Sequence[entities.Run]) -> str:
     """A line for each run: id, date, name, score, status."""
     return "\n".join(f"  {_line(run)}" for run in runs)
 
 
-def date(run: Run) -> str:
-    """When a run was started, in the time of this place."""
+def date(run: entities.Run) -> str:
+    """When a run was started, in local time."""
     moment = datetime.datetime.fromtimestamp(run.info.start_time / 1000)
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _line(run: Run) -> str:
+def _line(run: entities.Run) -> str:
     score = run.data.metrics.get("score/miou", run.data.metrics.get("best/miou"))
     shown = "" if score is None else f"mIoU {100 * score:.2f}  "
     return f"{run.info.run_id}  {date(run)}  {run.info.run_name}  {shown}{run.info.status}"
 
 
-def _by_id(client: MlflowClient, name: str) -> Run | None:
+def _by_id(client: MlflowClient, name: str) -> entities.Run | None:
     if len(name) != 32:
         return None
     try:
@@ -74,7 +73,7 @@ def _by_id(client: MlflowClient, name: str) -> Run | None:
     return run if "kind" in run.data.tags and "key" in run.data.tags else None
 
 
-def _is_meant(run: Run, name: str) -> bool:
+def _is_meant(run: entities.Run, name: str) -> bool:
     if len(name) >= _SHORTEST_ID and run.info.run_id.startswith(name):
         return True
     names = {stage(run), run.data.tags["key"], run.info.run_name}

@@ -11,10 +11,10 @@ import subprocess
 import time
 from collections.abc import Callable
 
-# MLflow's pages show what begins so apart, as "System metrics".
+# MLflow's pages show metrics with this prefix apart, under "System metrics".
 PREFIX = "system/"
 
-# Called with the latest iteration; returns metrics by name, none when it is too early for others.
+# Called with the latest iteration; returns metrics by name, none while the last sample is recent.
 Watch = Callable[[int], dict[str, float]]
 
 _SECONDS = 10.0  # between two samples
@@ -83,7 +83,7 @@ def _gpus() -> dict[str, float]:
 
 
 def _gpu(index: str, busy: str, used: str, total: str, power: str) -> dict[str, float]:
-    """A line of nvidia-smi, in percent, MiB and W; what a GPU does not tell is no number."""
+    """Metrics of a line of nvidia-smi (percent, MiB, W); what a GPU does not report is left out."""
     found = {}
     with contextlib.suppress(ValueError):
         found["utilization_percentage"] = float(busy)

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from pipeline.paper import Counterpart
 from pipeline.report import table
-from pipeline.report.paper import Counterpart
 from pipeline.report.results import Scores
 from pipeline.tracking.runs import Run
 
@@ -12,9 +12,9 @@ def describe(run: Run, run_id: str, origin: Mapping[str, str], links: Mapping[st
     """Writes Markdown.
 
     Args:
-        run: whole.
+        run: to describe.
         run_id: in MLflow.
-        origin: tags that say where the run is from.
+        origin: tags that say where the run was made.
         links: addresses in MLflow by name of the runs before this one.
     """
     parts = [f"**{' '.join(run.desc.split())}**"]

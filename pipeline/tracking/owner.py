@@ -1,4 +1,4 @@
-"""Whose live run it is, to tell a training from a run that says RUNNING long after its end."""
+"""Tells whether the training of a live run goes on: its run may say RUNNING long after its end."""
 
 import os
 import socket
@@ -33,7 +33,7 @@ def has_made(tags: Mapping[str, str], history_md5: str) -> bool:
 def is_gone(value: str) -> bool:
     """Whether the training was on this machine and has ended; of other machines nothing is known.
 
-    A process number that was given out again makes a training seem alive, until it ends too.
+    If its process number was given to another process, it seems alive until that one ends.
     """
     host, pid, _ = value.rsplit(":", 2)
     if host != socket.gethostname():
@@ -48,7 +48,7 @@ def is_gone(value: str) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Whether it has ended and nobody has asked how, as in a container without an init process."""
+    """Whether it has ended unreaped by its parent, as in a container without an init process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:  # no Linux, or gone by now

@@ -9,6 +9,9 @@ import yaml
 
 from pipeline import files, revision
 
+# The tags that say where a run was made, see `origin`.
+ORIGIN_TAGS = ("git.commit", "git.state", "dvc.experiment")
+
 
 @dataclass(frozen=True)
 class File:
@@ -67,6 +70,6 @@ def origin(project: Path) -> dict[str, str]:
 
 
 def title(name: str, origin: Mapping[str, str]) -> str:
-    """The name under which a run is shown: variations in DVC experiments have theirs behind."""
+    """The name under which a run is shown; that of its DVC experiment follows, where it has one."""
     experiment = origin.get("dvc.experiment")
     return f"{name} {experiment}" if experiment else name

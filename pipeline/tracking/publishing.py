@@ -20,8 +20,8 @@ from pipeline.tracking import (
 )
 from pipeline.tracking.runs import Run
 
-# What a store says where another machine publishes the same at this moment: what was to be made is
-# there, or what was found has been deleted as the younger of two.
+# Errors of a store in which another machine publishes the same at this moment: what we create is
+# there already, or what we found has been deleted as the younger of two.
 _CONFLICTS = {
     "BAD_REQUEST",
     "INVALID_PARAMETER_VALUE",
@@ -30,8 +30,8 @@ _CONFLICTS = {
     "RESOURCE_DOES_NOT_EXIST",
 }
 _RUNNING = "RUNNING"
-# What a live run may be silent for before it is taken for one of a machine that is gone: the store
-# may be away from the training for a weekend.
+# After this silence a live run of another machine counts as left behind. It is long because a
+# training may be without its store for a weekend.
 _SILENT_SECONDS = 3 * 24 * 3600.0
 _TRIES = 5
 _PAUSE_SECONDS = 3.0
@@ -40,7 +40,7 @@ _PAUSE_SECONDS = 3.0
 def publish(experiment: str, runs: Sequence[Run], origin: Mapping[str, str]) -> None:
     """Makes an experiment show the runs, however much of them it shows already.
 
-    Where another machine comes between, it begins again: what is there is found.
+    If another machine comes between, it starts over, and finds what is there by then.
 
     Args:
         experiment: its name.
@@ -50,7 +50,8 @@ def publish(experiment: str, runs: Sequence[Run], origin: Mapping[str, str]) -> 
     Raises:
         ConnectionError: the store is away, closed to us or broken.
     """
-    with store.reporting(), store.locked("publish"):  # two that share a run would both make it
+    # Two processes without the lock would both create a run that they share.
+    with store.reporting(), store.locked("publish"):
         client = store.open_client()
         for tries_left in reversed(range(_TRIES)):
             try:
@@ -79,8 +80,8 @@ def _publish(
     try:
         registry.publish(client, experiment_id, experiment, runs, run_ids)
     except MlflowException as error:
-        # A registry answers 500 to one of two that write the same at once; a store that answers so
-        # to everything has done it before.
+        # A registry answers 500 to one of two that write the same at once. A store that answers so
+        # to every request would have failed above.
         if error.error_code != "INTERNAL_ERROR":
             raise
         raise MlflowException(error.message, RESOURCE_CONFLICT) from error
@@ -96,7 +97,7 @@ def _created(
 
 
 def _found(client: MlflowClient, experiment_id: str, run: Run) -> entities.Run | None:
-    """Finds what there is of a run; one that has lost its store on the way is this run."""
+    """Finds the run in the store, or else the live run of its training, which lost the store."""
     equal = store.find(client, experiment_id, f"tags.{identity.TAG} = '{run.identity}'")
     for repeated in equal[1:]:  # two machines published at the same moment
         client.delete_run(repeated.info.run_id)
@@ -108,7 +109,7 @@ def _found(client: MlflowClient, experiment_id: str, run: Run) -> entities.Run |
 
 
 def _left_behind(client: MlflowClient, experiment_id: str, run: Run) -> list[entities.Run]:
-    """Live runs of this key that have not come to their end and never will, the latest first.
+    """Live runs of this key that were left unfinished, the latest first.
 
     A training that was killed may have gone on, and have come to its end, while the store was away.
     """
@@ -127,8 +128,9 @@ def _is_left(there: entities.Run) -> bool:
 def _end_those_left(client: MlflowClient, experiment_id: str) -> None:
     """Ends live runs of trainings that are gone, whatever became of their keys in params.yaml.
 
-    Of those on other machines silence tells, as a training that is shown logs every few seconds.
-    One that was only out of reach is shown again, and ends, all the same.
+    A training on another machine counts as gone after a long silence, because one that is shown
+    logs every few seconds. If it was only cut off from the store, its points and its end still
+    arrive.
     """
     running = store.find(client, experiment_id, f"attributes.status = '{_RUNNING}'")
     for there in running:
@@ -144,9 +146,10 @@ def _is_silent(client: MlflowClient, there: entities.Run) -> bool:
 
 
 def _is_part(client: MlflowClient, there: entities.Run, run: Run) -> bool:
-    """Whether a live run is of this training and lost its store.
+    """Whether a live run is of the training that made this run, and lost the store.
 
-    Its folder has the run's history; or, where that is gone, all that it has is true of the run.
+    Its params must be the run's. Besides, either the training's folder has the run's history, or
+    every point that the live run has is on the run's curves.
     """
     if not there.data.params.items() <= run.params.items():
         return False
@@ -155,6 +158,6 @@ def _is_part(client: MlflowClient, there: entities.Run, run: Run) -> bool:
     return all(
         run.curves.get(name, {}).get(point.step) == point.value
         for name in there.data.metrics
-        if not name.startswith(machine.PREFIX)  # of how it was computed, which no history has
+        if not name.startswith(machine.PREFIX)  # how busy the machine was, which no history has
         for point in client.get_metric_history(there.info.run_id, name)
     )

@@ -1,11 +1,11 @@
 """Servable models: each evaluated checkpoint, registered, and the best of them by name.
 
 A checkpoint under the strategy of its best row, with its mIoU, is a LoggedModel of the experiment,
-and a version of the registered model that is called as the experiment: `models:/NAME/3`. What is
-there already is found again by both and stays as it is. The alias `champion` is on the version with
-the highest mIoU among those whose row was evaluated on the same data: the split, and its bytes,
-that most rows of params.yaml are evaluated on. It moves when that changes, whoever else has moved
-it.
+and a version of the registered model that is called as the experiment: `models:/NAME/3`. A
+LoggedModel or version that exists already is found by its identity and left as it is. The alias
+`champion` is on the version with the highest mIoU among those whose row was evaluated on the same
+data: the split, and its bytes, that most rows of params.yaml are evaluated on. It moves when that
+changes, also where a person has moved it.
 
 A model costs one copy of its checkpoint in the store, and while it is written one more in the
 temporary folder.
@@ -38,7 +38,7 @@ The alias {champion} is on the highest mIoU on the data that most rows are evalu
     mlflow models serve -m models:/{name}@{champion} --env-manager local
 """
 
-# What a store says that has no registry, or none for us.
+# Errors of a store that has no registry, or none that is open to us.
 _ABSENT = {
     "ENDPOINT_NOT_FOUND",
     "FEATURE_DISABLED",
@@ -55,7 +55,7 @@ def publish(
     runs: Sequence[Run],
     run_ids: Mapping[str, str],
 ) -> None:
-    """Registers what is new of the models and names the champion; says so where it moves.
+    """Registers new models and names the champion; prints a line when that changes.
 
     Args:
         client: of the store.
@@ -105,7 +105,7 @@ def _missing(client: MlflowClient, experiment_id: str) -> str:
 
 
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
-    """Those of ours, oldest first."""
+    """The versions that we registered, oldest first."""
     versions = client.search_model_versions(f"name = '{name}'")
     ours = [version for version in versions if identity.TAG in version.tags]
     return sorted(ours, key=lambda version: int(version.version))
@@ -114,7 +114,10 @@ def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
 def _version(
     client: MlflowClient, versions: Sequence[ModelVersion], tags: Mapping[str, str]
 ) -> ModelVersion | None:
-    """The model's version; others of equal identity are of models that are gone, or repeat it."""
+    """The model's version, if there is one.
+
+    Others of equal identity belong to models that are gone, or repeat it, and are deleted.
+    """
     equal = [there for there in versions if there.tags[identity.TAG] == tags[identity.TAG]]
     found = None
     for there in equal:
@@ -147,7 +150,10 @@ def _registered(
 
 @contextlib.contextmanager
 def _as_default() -> Iterator[None]:
-    """A registry in a database asks MLflow's default store for the model, not the client's."""
+    """Makes the store MLflow's default one for a while.
+
+    A registry in a database looks the model up there, and not in the client's store.
+    """
     before = os.environ.get("MLFLOW_TRACKING_URI")
     os.environ["MLFLOW_TRACKING_URI"] = store.uri()
     try:
@@ -170,10 +176,10 @@ def _show(client: MlflowClient, model: LoggedModel, version: ModelVersion) -> No
 
 
 def _crown(client: MlflowClient, name: str, data: File, rows: Sequence[Run]) -> None:
-    """Gives the alias to the best version, the one that has it or else the oldest of equal ones.
+    """Gives the alias to the best version; of equal ones to its holder, else to the oldest.
 
-    Of a checkpoint in a row the newest version counts: what was scored before is superseded, also
-    by a score of now that has no version, since another row of the checkpoint is better.
+    Of each checkpoint under each row the newest version counts, unless the row has another score
+    now. The new score may have no version, where another row of the checkpoint is better.
     """
     now: dict[tuple[str | None, str | None], float] = {
         (row.files["checkpoint"].md5, row.key): candidates.miou(row) for row in rows
@@ -184,7 +190,7 @@ def _crown(client: MlflowClient, name: str, data: File, rows: Sequence[Run]) -> 
         if (version.tags.get("data"), version.tags.get("data.md5")) == (data.path, data.md5)
     }
     scores = {
-        str(version.version): miou  # a number, of a bare database
+        str(version.version): miou  # an int where the registry is a bare database
         for of, version in newest.items()
         if now.get(of, miou := float(version.tags["miou"])) == miou
     }

@@ -18,34 +18,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run
+from mlflow import MlflowClient, entities
+from mlflow.entities import Metric, Param
 
 from pipeline import files
 from pipeline.report import panels as drawing
 from pipeline.splits import Split
 from pipeline.tracking import facts, identity, live, machine, owner, provenance, store
 
-# A batch per so many seconds: a call per iteration costs the store more than the training does.
+# Between two batches: a call for each iteration would be a heavy load for the store.
 _BATCH_SECONDS = 5.0
 _RETRY_SECONDS = 30.0
-
-_NOTE = "mlflow.note.content"
 
 
 def main() -> None:
     """Relays the training at the other end of stdin."""
-    os.nice(10)  # the training's processors are the training's
-    # One short try: the next batch is the second, and a training's end waits for the last.
+    os.nice(10)  # the training comes first on its processors
+    # One short try: the next batch is the second try, and a training's end waits for the last one.
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "5"
     relay(sys.stdin, _acknowledge_on_stdout())
 
 
 def _acknowledge_on_stdout() -> Callable[[], None]:
-    """What says on stdout that the user has been told, and takes stdout from all others.
+    """Returns what says on stdout that the user has been told; nothing else can write there then.
 
-    MLflow prints there where a run is to be seen, and whoever reads would take it for this.
+    MLflow prints a run's address on stdout, which the reader would take for this message.
     """
     ours = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -64,7 +62,7 @@ def relay(lines: Iterable[str], acknowledge: Callable[[], None]) -> None:
 
     Args:
         lines: see `live`.
-        acknowledge: called when the user has been told of the store.
+        acknowledge: called once the user has been told that the store fails.
     """
     lines = iter(lines)
     start = json.loads(next(lines))
@@ -76,10 +74,10 @@ def relay(lines: Iterable[str], acknowledge: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def _alone(training: Path) -> Iterator[None]:
-    """Waits for the relay of this training before an interruption, which may have its last try.
+    """Waits until no other relay of this training is at work.
 
-    Iterations that are computed again would otherwise be logged by both. What comes meanwhile
-    waits in the queue.
+    One from before an interruption may be at its last try, and both would log the iterations that
+    are computed again. Messages that arrive meanwhile wait in the queue.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # file systems that lock no folder; a folder moved away
@@ -108,7 +106,7 @@ def _relay(
                 live_run.log(points)
                 try:
                     live_run.show(panels)
-                finally:  # a picture that finds no place is no reason to leave the run open
+                finally:  # a picture that cannot be stored must not leave the run open
                     if end:
                         _end(live_run, start, end)
         except ConnectionError as error:
@@ -124,7 +122,8 @@ def _read(lines: Iterable[str], messages: "queue.SimpleQueue[Any]") -> None:
     for line in lines:
         if line.endswith("\n"):
             messages.put(json.loads(line))
-    messages.put({"status": "KILLED"})  # no end was said: the training is gone
+    # The pipe ended without an end of the run: the training is gone.
+    messages.put({"status": "KILLED"})
 
 
 def _gather(
@@ -165,7 +164,7 @@ class _LiveRun:
     """
 
     client: MlflowClient
-    run: Run
+    run: entities.Run
     last_steps: dict[str, int]
     data: Path
 
@@ -179,7 +178,7 @@ class _LiveRun:
         while panels:
             with tempfile.TemporaryDirectory() as folder:
                 picture = Path(folder) / f"{panels[0].name}.png"
-                with contextlib.suppress(ValueError, OSError):  # the curve is worth more
+                with contextlib.suppress(ValueError, OSError):  # the curve matters more
                     drawing.draw_folder(Split(self.data), panels[0], picture)
                 if picture.exists():
                     self.client.log_artifact(self.run.info.run_id, str(picture), "panels")
@@ -196,8 +195,8 @@ def _open(start: dict[str, Any], process: str) -> _LiveRun:
     run_id = run.info.run_id
     client.set_tag(run_id, owner.TAG, process)
     client.update_run(run_id, status="RUNNING")
-    if _NOTE in run.data.tags:  # why it ended before
-        client.delete_tag(run_id, _NOTE)
+    if identity.NOTE in run.data.tags:  # why it ended before
+        client.delete_tag(run_id, identity.NOTE)
     params = identity.flatten(start["entry"])
     client.log_batch(run_id, params=[Param(*item) for item in params.items()])
     last_steps = {
@@ -207,7 +206,9 @@ def _open(start: dict[str, Any], process: str) -> _LiveRun:
     return _LiveRun(client, run, last_steps, Path(start["entry"]["validation"]["data"]))
 
 
-def _interrupted(client: MlflowClient, experiment_id: str, start: dict[str, Any]) -> Run | None:
+def _interrupted(
+    client: MlflowClient, experiment_id: str, start: dict[str, Any]
+) -> entities.Run | None:
     """The latest run of this training's folder that has not come to its end."""
     condition = f"tags.`{owner.TRAINING}` = '{start['training_id']}'"
     found = store.find(client, experiment_id, condition)
@@ -217,8 +218,10 @@ def _interrupted(client: MlflowClient, experiment_id: str, start: dict[str, Any]
     return fitting[-1] if fitting else None
 
 
-def _create(client: MlflowClient, experiment_id: str, start: dict[str, Any], process: str) -> Run:
-    """Creates the training's run, or finds it where the answer to that was lost."""
+def _create(
+    client: MlflowClient, experiment_id: str, start: dict[str, Any], process: str
+) -> entities.Run:
+    """Creates the training's run, or finds it if it was created and the answer lost."""
     found = store.find(client, experiment_id, f"tags.`{owner.TAG}` = '{process}'")
     if found:
         return found[0]
@@ -230,7 +233,7 @@ def _create(client: MlflowClient, experiment_id: str, start: dict[str, Any], pro
 
 
 def _end(live_run: _LiveRun, start: dict[str, Any], end: dict[str, str]) -> None:
-    """Ends the run; one that has made the bytes of an earlier run is that run, and goes."""
+    """Ends the run; deletes it if an earlier run has the same params and bytes."""
     client, run, run_id = live_run.client, live_run.run, live_run.run.info.run_id
     if end["status"] == "FINISHED":
         md5s = {role: files.digest(Path(end[role]), "md5") for role in ("checkpoint", "history")}
@@ -242,7 +245,7 @@ def _end(live_run: _LiveRun, start: dict[str, Any], end: dict[str, str]) -> None
             return
         client.set_tag(run_id, identity.TAG, this)
     if "error" in end:
-        client.set_tag(run_id, _NOTE, end["error"][:1000])
+        client.set_tag(run_id, identity.NOTE, end["error"][:1000])
     client.set_terminated(run_id, end["status"])
 
 

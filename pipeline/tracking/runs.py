@@ -7,8 +7,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from pipeline.paper import Counterpart, Paper, counterpart
 from pipeline.report import results, table
-from pipeline.report.paper import Counterpart, Paper, counterpart
 from pipeline.report.results import Result, Scores, TrainingCost, TrimapPoint
 from pipeline.tracking import facts
 from pipeline.tracking.identity import flatten, identity, legal, stage
@@ -49,8 +49,8 @@ class Run:
         identity: by which it is found again.
         desc: of the entry.
         params: the entry, and of a row its model's too.
-        curves: iteration or trimap_width is the step; of a single value 0.
-        tags: by which one sorts and searches.
+        curves: by metric; the step is the iteration or the trimap_width, and 0 of a single value.
+        tags: by which runs are sorted and searched.
         files: what it was made of and what it made, by role.
         data_sets: what it reads; the first is the one in `files`.
         figures: name and file; the names are the same in all runs, so that MLflow compares them.
@@ -84,7 +84,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What one types to find it: a row's key and table, a model's stage."""
+        """What a person types to find it: a row's key and table, a model's stage."""
         if self.kind != "row":
             return self.stage
         return f"{self.key} ({self.published.source})" if self.published else self.key
@@ -169,11 +169,11 @@ def of_row(
     training: TrainingCost | None,
     figures: Mapping[str, Path],
 ) -> Run:
-    """Reads a row: its scores, its trimap curve and those of its figures that there are.
+    """Reads a row: its scores, its trimap curve and those of its figures that exist.
 
     Raises:
         ValueError: a file in its folder of metrics is not as `evaluate` writes it, or it names
-            published rows that there are not.
+            published rows that do not exist.
     """
     made = {
         "checkpoint": trained.files["checkpoint"],
@@ -218,7 +218,7 @@ def of_row(
 
 
 def _once(data_sets: Sequence[DataSet]) -> list[DataSet]:
-    """MLflow keeps one context of a data set: a split that is read for two has both in it."""
+    """Each split once, with all its contexts: MLflow keeps one text for each data set."""
     contexts: dict[File, list[str]] = {}
     for used in data_sets:
         contexts.setdefault(used.file, []).append(used.context)

@@ -1,7 +1,7 @@
 """The folder that MLflow keeps of a servable model: code, checkpoint, and what they need.
 
-It loads without this repository: what serves of the package `pipeline` lies in it as it was, and
-the Python packages that this imports are stated in the versions that made the model.
+It loads without this repository: it has a copy of the modules of `pipeline` that serve, and names
+the Python packages that these import, in the versions that made the model.
 """
 
 import base64
@@ -25,11 +25,11 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MLflow warns of its own type hints as it is imported
     import mlflow.pyfunc
 
-# MLflow would copy a lock and pyproject.toml that lie in the working folder, and draw bars.
+# Else MLflow copies a lock and pyproject.toml from the working folder, and draws progress bars.
 os.environ["MLFLOW_UV_AUTO_DETECT"] = "false"
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-# What serves, of the package `pipeline`: a store takes each file in a request of its own.
+# The modules of `pipeline` that serve, and no others: each file is a request to the store.
 CODE = (
     "__init__.py",
     "classes.py",
@@ -65,7 +65,7 @@ PACKAGES = (
 _MODEL = Path(__file__).with_name("served_model.py")
 _PACKAGE = Path(__file__).parents[1]
 
-# Pixels; as `make predict` shrinks pictures unless it is told otherwise.
+# Larger pictures are shrunk to this many pixels, as `make predict` does by default.
 _MAX_SIDE = 2049
 
 
@@ -80,7 +80,7 @@ def write(
     """Writes a model of MLflow's flavour "python_function".
 
     Args:
-        folder: to be made, in a folder that is empty.
+        folder: does not exist yet; the folder that it is to be in is empty.
         checkpoint: is copied into it.
         inference: the strategy, a row's section of params.yaml.
         model_id: of the LoggedModel that it is for.
@@ -122,7 +122,10 @@ def _copy_code(folder: Path) -> None:
 
 
 def _signature() -> ModelSignature:
-    """No schema for what comes in: MLflow's would refuse arrays or encoded images, one of them."""
+    """What comes in and goes out, with the parameter `encoding`.
+
+    The input has no schema: one that accepts arrays would refuse encoded images, and the reverse.
+    """
     labels = Schema([TensorSpec(np.dtype(np.uint8), (-1, -1), "label")])
     encoding = ParamSpec("encoding", DataType.string, images.ENCODINGS[0])
     return ModelSignature(outputs=labels, params=ParamSchema([encoding]))

@@ -26,7 +26,7 @@ class ServedModel(PythonModel):
     """A trained network under a row's inference strategy."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Loads the network. torch comes in here, for `publish` runs this file and needs none."""
+        """Loads the network; imports torch here alone, as `publish` runs this file without it."""
         from pipeline.inference.config import Inference
         from pipeline.serving import network
 
@@ -40,7 +40,7 @@ class ServedModel(PythonModel):
     def predict(
         self,
         context: PythonModelContext,
-        model_input: pd.DataFrame,  # or anything else: MLflow warns of what is no type of its own
+        model_input: pd.DataFrame,  # or anything else; MLflow warns of types that it does not know
         params: dict[str, Any] | None = None,
     ) -> Any:
         """Labels each picture; a mistake in the request is answered with status 400."""
@@ -59,7 +59,7 @@ class ServedModel(PythonModel):
 
 
 class _BadRequest(MlflowException):
-    """A mistake of the caller's, alone: MLflow's server would repeat the request before it."""
+    """A mistake of the caller; MLflow would answer with the whole request before the message."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, error_code=INVALID_PARAMETER_VALUE)  # status 400

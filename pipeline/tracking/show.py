@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlflow.entities import Run
+from mlflow import entities
 
 from pipeline import command, files, params
-from pipeline.tracking import lookup, outs, states, store, whereabouts
+from pipeline.tracking import identity, lookup, outs, provenance, states, store, whereabouts
 
 
 def main(params_file: Path, run: str) -> None:
@@ -18,7 +18,7 @@ def main(params_file: Path, run: str) -> None:
     project = params_file.parent
     shown, *others = lookup.find(params.load(params_file, "mlflow.experiment", str), run)
     print(lookup.stage(shown))
-    print(re.sub(r"\[(.+?)\]\(.+?\)", r"\1", shown.data.tags.get("mlflow.note.content", "")))
+    print(re.sub(r"\[(.+?)\]\(.+?\)", r"\1", shown.data.tags.get(identity.NOTE, "")))
     _print("run", _summary(shown))
     _print("params", shown.data.params)
     scores = sorted(shown.data.metrics.items(), key=lambda item: (item[0].startswith("iou/"), item))
@@ -32,7 +32,7 @@ def main(params_file: Path, run: str) -> None:
         print(lookup.listed(others))
 
 
-def _summary(run: Run) -> dict[str, str]:
+def _summary(run: entities.Run) -> dict[str, str]:
     summary = {
         "id": run.info.run_id,
         "name": run.info.run_name,
@@ -40,12 +40,12 @@ def _summary(run: Run) -> dict[str, str]:
         "started": lookup.date(run),
         "store": store.redacted(store.uri()),
     }
-    origin = ("git.commit", "git.state", "dvc.experiment")
-    return summary | {name: run.data.tags[name] for name in origin if name in run.data.tags}
+    tags = run.data.tags
+    return summary | {name: tags[name] for name in provenance.ORIGIN_TAGS if name in tags}
 
 
 def _files(project: Path, md5s: Mapping[str, str]) -> dict[str, str]:
-    """Of each file its md5, and a place that has these bytes."""
+    """The md5 of each file, and a place that has these bytes."""
     cached = outs.cached(project, md5s)
     shown = {}
     for path, md5 in md5s.items():

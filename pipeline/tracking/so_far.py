@@ -2,10 +2,10 @@
 
 Usage: python -m pipeline.tracking.so_far params.yaml
 
-The stages that read everything are handed the entries of params.yaml alone that `dvc repro` would
-not run, nor anything that they come from: made with the params, data and code of now, and all of it
-there. DVC does not run them, in whose eyes a page that lacks rows would be the page. Where nothing
-is left out and the page is there, MLflow alone is filled.
+Runs `multiply_adds`, `compare`, `report` and `publish` on a params.yaml cut down to the entries
+that are up to date: `dvc repro` would run neither their stage nor any stage before it. The four are
+run directly, not by DVC, which would record a page that lacks rows as the finished one. Where
+nothing is left out and the page is up to date, `publish` runs alone.
 """
 
 import subprocess
@@ -30,7 +30,7 @@ _STAGES = ("multiply_adds", "compare", "report", "publish")
 
 
 def main(params_file: Path) -> None:
-    """Asks DVC what is current, and runs the stages; names what is left out on stderr.
+    """Asks DVC what is up to date, and runs the stages; names what is left out on stderr.
 
     Raises:
         ChildProcessError: a stage has failed; it has said why.
@@ -50,7 +50,7 @@ def main(params_file: Path) -> None:
 
 
 def _leave_out(document: dict[str, Any], project: Path) -> bool:
-    """Takes out of params.yaml what is not current; returns whether a page is to be made."""
+    """Takes out of params.yaml what is not up to date; returns whether a page is to be made."""
     current = outs.current(project)
     is_new_page = "report" not in current
     for section, stage in _LAST_STAGES.items():

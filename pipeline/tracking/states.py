@@ -23,7 +23,7 @@ from pipeline.tracking.provenance import File, locked_in
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 _EXPERIMENT = re.compile(r"(\w+) refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+)")
 _SECTIONS = {"import": "imports", "model": "models", "row": "rows"}
-# All that a result depends on, and its md5.
+# All that a result depends on, and dvc.lock, which has its md5.
 _SOURCES = ("params.yaml", "paper.yaml", "dvc.yaml", "dvc.lock", "pipeline", "stages")
 
 
@@ -43,9 +43,9 @@ class State:
 def find(project: Path, run: entities.Run) -> Iterator[State]:
     """Finds the commits that hold a run's state, the likeliest to have its code first.
 
-    These are the commit that the run names, its DVC experiment, then what branches and tags have,
-    the oldest first, then other experiments. HEAD stands for a commit from which it differs in
-    nothing that a result depends on.
+    In this order: the commit that the run names, its DVC experiment, the commits of branches and
+    tags from the oldest on, other experiments. HEAD stands in for a commit from which it differs
+    in nothing that a result depends on.
 
     Args:
         project: folder of dvc.yaml, in a git repository.
@@ -103,7 +103,7 @@ def changed_params(project: Path, commit: str, run: entities.Run) -> dict[str, t
 
 
 def recorded_commit(project: Path, tags: Mapping[str, str]) -> str | None:
-    """The commit that a run names, HEAD when it was made; None if this repository has it not."""
+    """The commit that a run names, HEAD when it was made; None if it is not in this repository."""
     commit = tags.get("git.commit", "")
     is_one = _COMMIT.fullmatch(commit)  # anyone may have written the tag
     is_here = is_one and git(project, "cat-file", "-e", f"{commit}^{{commit}}") is not None
@@ -183,7 +183,7 @@ def _section(document: Mapping[str, Any], name: str) -> dict[Any, Any]:
 
 @functools.lru_cache(maxsize=64)
 def _parsed(text: str) -> Mapping[str, Any]:
-    """A params.yaml or dvc.lock of any time; one that is none describes nothing."""
+    """Parses a params.yaml or dvc.lock of any commit; text that is no YAML mapping gives {}."""
     try:
         document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError:

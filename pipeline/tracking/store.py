@@ -1,7 +1,6 @@
 """Where the runs are kept, and MLflow made quiet: no log lines, no long retries.
 
-Without MLFLOW_TRACKING_URI the store is one sqlite file beside dvc.yaml. In a temporary checkout
-(`dvc exp run --temp`, `dvc queue`) DVC_ROOT is the main repository, so that all share one store.
+Without MLFLOW_TRACKING_URI the store is one sqlite file beside the main repository's dvc.yaml.
 Importing this module imports MLflow, which takes seconds.
 """
 
@@ -18,24 +17,26 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     BotoCoreError,
     ClientError,
 )
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Run
+from mlflow import MlflowClient, entities
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES, SQLITE
 from mlflow.store.db.utils import create_sqlalchemy_engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline import files
+
 # MLflow's own are 7 retries of 120 s. A user's setting wins.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-# It would print two lines for each run; `make ui` prints the address of all.
+# Else MLflow prints two lines for each run; `make ui` prints the address of all.
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 for _name in ("mlflow", "alembic", "urllib3"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)  # what fails is raised, and said once
 
-# What a store raises that is away, broken, closed to us or of a kind we lack the driver for; its
-# artifacts may lie in S3, whose errors are of no common kind.
+# Errors of a store that is away, broken, closed to us or of a kind that we lack the driver for. Its
+# artifacts may lie in S3, whose errors have no common base.
 _FAILURES = (
     MlflowException,
     SQLAlchemyError,
@@ -46,20 +47,20 @@ _FAILURES = (
     ClientError,
 )
 
-# Whoever these belong to in an address' query, they are not for others to read.
+# Query parameters whose values are secrets.
 _SECRET = r"[^=&?\s]*(?:password|secret|token|key|signature|credential)[^=&\s]*"
 
 # The most that MLflow takes in one call.
 _RUNS_PER_PAGE = 1000
 _MAX_METRICS = 1000
 
-# Servers that know where their artifacts belong; of a bare database only we do.
+# How servers' addresses begin. A server knows where its artifacts belong; for a database we say it.
 _SERVERS = ("http:", "https:", "databricks", "uc:")
 
 
 def root() -> Path:
-    """The folder that holds the store: the main repository's, also in a temporary checkout."""
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+    """The folder that holds the store, which temporary checkouts of DVC share."""
+    return files.main_repository().resolve()
 
 
 def uri() -> str:
@@ -131,9 +132,9 @@ def open_experiment(client: MlflowClient, name: str) -> str:
         return experiment.experiment_id
 
 
-def find(client: MlflowClient, experiment_id: str, conditions: str) -> list[Run]:
+def find(client: MlflowClient, experiment_id: str, conditions: str) -> list[entities.Run]:
     """The experiment's runs that meet the conditions, oldest first; deleted ones are not found."""
-    found: list[Run] = []
+    found: list[entities.Run] = []
     token = None
     while True:
         page = client.search_runs(
@@ -160,7 +161,7 @@ def log_metrics(client: MlflowClient, run_id: str, points: list[Metric]) -> None
 
 
 def _require_database() -> None:
-    """Connects once to a database server; one that refuses MLflow would ask for 100 seconds."""
+    """Connects once to a database server; if it refuses, MLflow would try again for 100 seconds."""
     if re.split("[+:]", uri())[0] in {*DATABASE_ENGINES} - {SQLITE}:
         engine = create_sqlalchemy_engine(uri())  # type: ignore[no-untyped-call]
         engine.connect().close()
@@ -168,7 +169,7 @@ def _require_database() -> None:
 
 
 def _create_database() -> None:
-    """Makes MLflow's tables beside, and moves them into place: half of them would be beyond use."""
+    """Makes MLflow's tables in a file that is moved into place: half of them would be useless."""
     partial = _database().with_name("mlflow.db.partial")
     partial.unlink(missing_ok=True)
     MlflowClient(_sqlite(partial))

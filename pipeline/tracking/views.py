@@ -10,17 +10,18 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from pipeline.tracking import identity
+
 _TAG = "mlflow.sharedViewState."
 _KIND = "mlflow.experimentKind"
-_NOTE = "mlflow.note.content"
 
-# When a view of ours was made, as far as MLflow knows.
+# Time stamp of views that we saved; the pages write the current time when a person edits one.
 _OURS = 0
-# The pages open on those for language models unless their address says otherwise.
+# The pages open as for language models unless their address has this.
 _WORKFLOW = "workflowType=machine_learning"
 
 # Columns of the table of rows, and their widths in pixels, in which no name is cut off: the result
-# first, then what it is of, then what it cost. Up to the params all are seen on a screen of 1600.
+# first, then what it is of, then what it cost. Those up to the params fit on a screen 1600 wide.
 _ROW_COLUMNS = {
     "metrics.`score/miou`": 105,
     "metrics.`score/paper_miou`": 122,
@@ -74,7 +75,7 @@ def save(client: MlflowClient, experiment_id: str) -> None:
     """
     there = client.get_experiment(experiment_id).tags
     links = [f"[{view}]({address(experiment_id, view)})" for view in _VIEWS]
-    wanted = {_KIND: "custom_model_development", _NOTE: f"Views: {', '.join(links)}."}
+    wanted = {_KIND: "custom_model_development", identity.NOTE: f"Views: {', '.join(links)}."}
     missing = {name: value for name, value in wanted.items() if name not in there}
     for view, layout in _VIEWS.items():
         saved = {"name": view.capitalize(), "createdAt": _OURS, "updatedAt": _OURS}
@@ -86,7 +87,7 @@ def save(client: MlflowClient, experiment_id: str) -> None:
 
 
 def _is_ours(saved: str | None) -> bool:
-    """Whether a view is as some version of this module saved it: the pages set the present time."""
+    """Whether a view is as some version of this module saved it, or is not there."""
     if saved is None:
         return True
     try:

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlflow.entities import Run
+from mlflow import entities
 
 from pipeline.revision import git
 from pipeline.tracking import identity, lookup, outs, states
 
-_NAMES = 5  # of many files, so many are named
-_STATES = 8  # of many commits that hold a run, so many are asked of DVC, which takes a while
+_NAMES = 5  # how many files are named where there are more
+_STATES = 8  # how many of the commits that hold a run are surveyed, which takes DVC a while
 
 
-def of(project: Path, run: Run) -> list[str]:
+def of(project: Path, run: entities.Run) -> list[str]:
     """Lines that say where a run's state is, and whether all of it can be had."""
     if identity.TAG not in run.data.tags:
         return ["none: the run has no result, its training has not come to its end"]
@@ -29,11 +29,11 @@ def of(project: Path, run: Run) -> list[str]:
     return _lost(project, run)
 
 
-def best(project: Path, run: Run) -> states.State | None:
+def best(project: Path, run: entities.Run) -> states.State | None:
     """The first state of a run that has all its outs here, else the first; None if there is none.
 
     A commit may lack metrics that a later one brought, or have those of an earlier state. Those
-    of whose outs the cache lacks the fewest are asked first, and HEAD however many hold the run.
+    of whose outs the cache lacks the fewest are surveyed, and HEAD too wherever it holds the run.
     """
     found = list(states.find(project, run))
     made = {state: states.md5s_of_outs(project, state) for state in found}
@@ -55,7 +55,7 @@ def described(project: Path, state: states.State) -> str:
 
 
 def recomputed(state: states.State) -> list[str]:
-    """Lines that say how to come to a state whose outs are not all to be had."""
+    """Lines that say how to come to a state whose outs are not all available."""
     return [
         "To bring back what there is and compute the rest:",
         f"  git checkout {state.commit[:12]}; dvc checkout --allow-missing; dvc repro",
@@ -68,7 +68,7 @@ def counted(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES]) + more
 
 
-def _of_outs(project: Path, state: states.State, run: Run) -> list[str]:
+def _of_outs(project: Path, state: states.State, run: entities.Run) -> list[str]:
     found = outs.survey(project, state.commit)
     here = (
         f"{found.num_all - len(found.absent)} of its {found.num_all} outs are in DVC's cache or git"
@@ -88,7 +88,7 @@ def _of_outs(project: Path, state: states.State, run: Run) -> list[str]:
     return [*lines, *recomputed(state)]
 
 
-def _lost(project: Path, run: Run) -> list[str]:
+def _lost(project: Path, run: entities.Run) -> list[str]:
     """What is missing of a state that no commit holds, and what can be done."""
     lines = ["no commit and no DVC experiment in this repository has it."]
     if git(project, "rev-parse", "--is-shallow-repository") == "true":
