@@ -24,7 +24,7 @@ import safetensors.torch
 import timm
 import torch
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline import params
@@ -275,6 +275,7 @@ def test_a_mistaken_address_is_told_at_the_door_in_one_line(tmp_path, url, messa
 
 
 @given(st.text(max_size=40) | st.from_regex(r"[a-z:/?#=.\[\]@0-9]{1,40}", fullmatch=True))
+@example("//[")
 def test_any_text_is_an_address_or_a_value_error(text):
     try:
         address = parse(text)

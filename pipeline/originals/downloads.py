@@ -199,7 +199,8 @@ def _entry(folder: Path, name: str) -> Entry:
 
 def _name(location: str) -> str:
     """A file name for an address: its own last part, told from others' by a digest."""
-    path = urllib.parse.unquote(urllib.parse.urlsplit(location).path)
+    # Not urlsplit: a path may be anything, and "//[" is no address to it.
+    path = urllib.parse.unquote(re.split("[?#]", location, maxsplit=1)[0])
     last = re.sub(r"[^A-Za-z0-9._-]", "_", path.rstrip("/").rpartition("/")[2])[-100:]
     return f"{hashlib.sha256(location.encode()).hexdigest()[:16]}-{last}"
 
