@@ -312,6 +312,14 @@ def test_only_damaged_states_start_the_training_from_its_beginning(project, unin
     assert results(project) == uninterrupted[0]
 
 
+def test_what_a_power_cut_left_behind_the_last_state_is_passed_over(project, uninterrupted):
+    interrupt(project, has_states(project, 2), signal.SIGKILL)
+    with (only_scratch(project) / "history.jsonl").open("ab") as file:
+        file.write(b"\0" * 100 + b"\xff\n" + b'{"iteration": 7, "loss": 1.0}\n')
+    finish(project)
+    assert results(project) == uninterrupted[0]
+
+
 def test_a_second_process_is_refused(project):
     process = started(project)
     while not has_states(project, 1)():

@@ -26,6 +26,7 @@ _SAVE_SECONDS = 300.0
 _VARIABLE = "DEEPLAB_SAVE_SECONDS"
 # In a history, what tells a validation from an iteration.
 _VALIDATION = "validation_miou"
+_PANELS = "panels"
 # Says on what the validations in a history are.
 _VALIDATED_ON = "validated_on"
 
@@ -64,6 +65,7 @@ class Keeper:
         file, digest = self._folder / _VALIDATED_ON, files.digest_of_json(what)
         if file.exists() and file.read_text(encoding="utf-8") != digest:
             self._keep_records(lambda record: _VALIDATION not in record)
+            shutil.rmtree(self._folder / _PANELS, ignore_errors=True)
             scratch.renew_identity(self._folder)
         files.write_text(file, digest)
 
@@ -110,7 +112,7 @@ class Keeper:
         """The leader's folder for predictions that people look at while the training runs."""
         if not self._folder:
             return None
-        folder = self._folder / "panels" / f"{iteration:09d}"
+        folder = self._folder / _PANELS / f"{iteration:09d}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -148,11 +150,21 @@ class Keeper:
             states.keep(self._folder, 1)
 
     def _records(self) -> list[dict[str, Any]]:
-        """The whole lines of the history; the last may be torn where a program was killed."""
+        """The lines of the history up to one that is damaged.
+
+        What stands behind a state is on the disk; lines after it may be torn where a program was
+        killed, and anything where the machine lost its power.
+        """
         if not self._folder or not self._history.exists():
             return []
-        whole = self._history.read_text(encoding="utf-8").rpartition("\n")[0]
-        return [json.loads(line) for line in whole.splitlines()]
+        *lines, _ = self._history.read_bytes().split(b"\n")
+        records = []
+        for line in lines:
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
+        return records
 
     def _keep_records(self, is_kept: Callable[[dict[str, Any]], bool]) -> None:
         lines = [json.dumps(record) + "\n" for record in self._records() if is_kept(record)]

@@ -35,6 +35,7 @@ class Progress:
             disable=not team.is_leader,
         )
         self._started = time.perf_counter()
+        self._seconds = 0.0
 
     def __enter__(self) -> Self:
         """Starts the clock."""
@@ -61,8 +62,8 @@ class Progress:
             self._bar.initial = self._bar.n = iteration
         self._iterations += 1
         self._bar.update()
-        seconds = time.perf_counter() - self._started
-        images_per_second = self._iterations * self._training.batch_size / seconds
+        self._seconds = time.perf_counter() - self._started
+        images_per_second = self._iterations * self._training.batch_size / self._seconds
         self._bar.set_postfix_str(
             f"loss {loss:.3f}, rate {learning_rate:.2g}, {images_per_second:.1f} images/s, "
             f"{self._memory() / _GIB:.1f} GiB",
@@ -73,13 +74,12 @@ class Progress:
         """Says how fast it was."""
         if not self._team.is_leader or not self._iterations:
             return
-        seconds = time.perf_counter() - self._started
         try:
             summary = throughput.summary(
                 model,
                 self._training,
                 iterations=self._iterations,
-                seconds=seconds,
+                seconds=self._seconds,
                 devices=self._team.size,
             )
         except RuntimeError as error:  # a device without room for it, a backbone it cannot count
