@@ -210,10 +210,33 @@ def test_linked_folders_are_followed_but_not_in_circles(tmp_path):
     (images / ".hidden.jpg").touch()
     (images / "linked").symlink_to(elsewhere)
     (elsewhere / "deep/back").symlink_to(images)
+    (images / "up").symlink_to(tmp_path)
     (images / "lost.jpg").symlink_to(tmp_path / "nowhere")
     pictures = [images / "a.jpg", images / "linked/deep/a.jpg", images / "lost.jpg"]
     assert reading.find(images) == (pictures, [])
     assert "No such file" in reading.read(images / "lost.jpg").mistake
+
+
+def test_what_is_written_may_not_lie_in_a_linked_folder(checkpoint, folder, tmp_path):
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/pictures").symlink_to(folder.resolve())
+    with pytest.raises(ValueError, match=r"out: is in .*pictures, where the next run would take"):
+        run(checkpoint, tmp_path / "links", folder.resolve() / "out")
+
+
+def test_a_folder_that_may_not_be_read_keeps_no_other_from_being_labelled(folder, monkeypatch):
+    readable = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(path))
+        return readable(path)
+
+    (folder / "lost+found").mkdir()
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    pictures, others = reading.find(folder)
+    assert pictures
+    assert folder / "lost+found" in others
 
 
 def test_a_folder_without_a_picture_is_refused(checkpoint, tmp_path):

@@ -33,8 +33,11 @@ def main(
     if max_side < _MIN_SIDE:
         raise ValueError(f"MAX_SIDE: {max_side} is less than {_MIN_SIDE} pixels")
     found, others = reading.find(images)
-    if out.resolve().is_relative_to(images.resolve()):
-        raise ValueError(f"{out}: is in {images}, where the next run would take it for pictures")
+    for folder in {images, *(picture.parent for picture in found)}:
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"{out}: is in {folder}, where the next run would take it for pictures"
+            )
     chosen = params.load(params_file, f"rows.{row}.inference", Inference) if row else None
     output_stride = chosen.output_stride if chosen else None
     model, network, classes = checkpoints.load(checkpoint, output_stride=output_stride)

@@ -37,15 +37,15 @@ class Picture:
 def find(folder: Path) -> tuple[list[Path], list[Path]]:
     """All files in a folder and the folders in it, in order: those named as pictures, and others.
 
-    Hidden files are neither. Links to folders are followed, but for those back to a folder that
-    they are in.
+    Hidden files are neither. Links to folders are followed, but for those to a folder that they are
+    in. A folder that may not be read stands among the others itself.
 
     Raises:
         ValueError: there is no picture, or no folder.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: not a folder of pictures")
-    files = sorted(_walk(folder, {folder.resolve()}))
+    files = sorted(_walk(folder, set()))
     pictures, others = (
         [path for path in files if (path.suffix.lower() in _SUFFIXES) is wanted]
         for wanted in (True, False)
@@ -59,12 +59,19 @@ def find(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _walk(folder: Path, above: set[Path]) -> Iterator[Path]:
-    for path in folder.iterdir():
+    place = folder.resolve()
+    above = above | {place, *place.parents}
+    try:
+        paths = list(folder.iterdir())
+    except PermissionError:
+        yield folder  # as a file that cannot be read
+        return
+    for path in paths:
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            if (place := path.resolve()) not in above:
-                yield from _walk(path, above | {place})
+            if path.resolve() not in above:
+                yield from _walk(path, above)
         elif path.is_file() or path.is_symlink():  # of a link that leads nowhere, reading tells
             yield path
 
