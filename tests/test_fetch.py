@@ -289,6 +289,14 @@ def test_any_text_is_an_address_or_a_value_error(text):
     assert len(entry.lock.name) <= 130  # and a file system takes 255
 
 
+def test_a_file_is_kept_under_the_last_part_of_its_address_and_a_digest_of_all_of_it():
+    names = [
+        downloads.entry(Path("/cache"), parse(address)).file.name.partition("-")[2]
+        for address in ("cityscapes:left.zip", "https://host/a/b%20c.tar?d=e", "/data/b.tar")
+    ]
+    assert names == ["left.zip", "b_c.tar", "b.tar"]
+
+
 @given(st.sampled_from(["md5", "sha256"]), st.integers(min_value=0, max_value=16**32 - 1))
 def test_a_checksum_belongs_to_the_address_before_it(algorithm, number):
     digest = f"{number:0{32 if algorithm == 'md5' else 64}x}"

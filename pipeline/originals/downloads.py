@@ -199,9 +199,12 @@ def _entry(folder: Path, name: str) -> Entry:
 
 def _name(location: str) -> str:
     """A file name for an address: its own last part, told from others' by a digest."""
-    # Not urlsplit: a path may be anything, and "//[" is no address to it.
-    path = urllib.parse.unquote(re.split("[?#]", location, maxsplit=1)[0])
-    last = re.sub(r"[^A-Za-z0-9._-]", "_", path.rstrip("/").rpartition("/")[2])[-100:]
+    try:
+        path = urllib.parse.urlsplit(location).path
+    except ValueError:  # a path may be anything, as "//[", which is no address
+        path = location
+    path = urllib.parse.unquote(path).rstrip("/")
+    last = re.sub(r"[^A-Za-z0-9._-]", "_", path.rpartition("/")[2])[-100:]
     return f"{hashlib.sha256(location.encode()).hexdigest()[:16]}-{last}"
 
 
