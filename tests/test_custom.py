@@ -190,6 +190,17 @@ def test_colours_are_looked_up_in_the_table(data):
     assert labels_of(data.run()[1])["c"] == [[0, 1, 2, 255]]
 
 
+def test_a_high_label_map_is_looked_up_in_parts(monkeypatch):
+    monkeypatch.setattr(custom_pixels, "_ROWS_AT_A_TIME", 2)
+    section = Custom.model_validate(SECTION | {"coding": COLOURS})
+    colours = [[[0, 0, 0]], [[0, 0, 255]], [[255, 0, 0]], [[255, 255, 255]], [[0, 0, 255]]]
+    content = encoded(np.array(colours, np.uint8))
+    assert custom_pixels.label_values(section, content).tolist() == [[0], [1], [2], [255], [1]]
+    strange = encoded(np.array([*colours, *[[[1, 2, 3]]] * 3], np.uint8))
+    with pytest.raises(ValueError, match=r"colour \[1, 2, 3\] \(3 pixels\) of no class"):
+        custom_pixels.label_values(section, strange)
+
+
 def test_a_palette_may_hold_the_colours(data):
     data.section["coding"] = COLOURS
     palette = Image.fromarray(np.array([[9, 5, 9], [9, 9, 7]], np.uint8), "P")

@@ -44,6 +44,8 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_BIT_DEPTH = 24  # offset of that byte in a PNG
 
 _MAX_CODES_SHOWN = 5
+# Of a label map: looking all of it up takes 36 bytes a pixel.
+_ROWS_AT_A_TIME = 256
 
 # What Pillow raises on bytes that are no image, or a damaged one.
 _DAMAGE = (
@@ -108,10 +110,9 @@ def label_values(custom: Custom, content: bytes) -> LabelMap:
             )
         _loaded(image)
         if isinstance(custom.coding, Colours):
-            red, green, blue = np.moveaxis(np.asarray(image.convert("RGB"), np.int32), 2, 0)
-            return _translated(red << 16 | green << 8 | blue, custom.coding)
+            return _translated(np.asarray(image.convert("RGB")), custom.coding)
         grey = image.convert("L") if image.mode == "1" else image
-        return _translated(np.asarray(grey, np.int32), custom.coding)
+        return _translated(np.asarray(grey), custom.coding)
 
 
 def packed(custom: Custom, content: bytes, height: int, width: int) -> bytes:
@@ -170,8 +171,8 @@ def _loaded(image: Image.Image) -> Image.Image:
     return image
 
 
-def _translated(codes: NDArray[np.int32], coding: Values | Colours) -> LabelMap:
-    """(H, W) values or 24-bit colours as label values; void is 255."""
+def _translated(stored: NDArray[np.uint8], coding: Values | Colours) -> LabelMap:
+    """(H, W) values or (H, W, 3) colours as label values; void is 255."""
     if isinstance(coding, Values):
         meant = [one.value for one in coding.classes]
         void = coding.void
@@ -182,12 +183,23 @@ def _translated(codes: NDArray[np.int32], coding: Values | Colours) -> LabelMap:
     known |= {} if void is None else {void: VOID}
     ascending = np.array(sorted(known), np.int32)
     labels = np.array([known[code] for code in ascending.tolist()], np.uint8)
-    place = np.searchsorted(ascending, codes).clip(max=len(ascending) - 1)
-    strange = codes[ascending[place] != codes]
-    if strange.size:
-        raise ValueError(_strange(strange, coding))
-    translated: LabelMap = labels[place]
+    translated = np.empty(stored.shape[:2], np.uint8)
+    strange = []
+    for start in range(0, len(stored), _ROWS_AT_A_TIME):
+        rows = slice(start, start + _ROWS_AT_A_TIME)
+        codes = _codes(stored[rows])
+        place = np.searchsorted(ascending, codes).clip(max=len(ascending) - 1)
+        strange.append(codes[ascending[place] != codes])
+        translated[rows] = labels[place]
+    if any(codes.size for codes in strange):
+        raise ValueError(_strange(np.concatenate(strange), coding))
     return translated
+
+
+def _codes(stored: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """(H, W) values as they are, or (H, W, 3) colours as 24 bits."""
+    wide = stored.astype(np.int32)
+    return wide if wide.ndim == 2 else wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
 
 
 def _strange(codes: NDArray[np.int32], coding: Values | Colours) -> str:
