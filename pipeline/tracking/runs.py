@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,9 @@ class Run:
         identity: by which it is found again.
         desc: of the entry.
         params: the entry, and of a row its model's too.
-        curves: by metric; the step is the iteration or the trimap_width, and 0 of a single value.
         tags: by which runs are sorted and searched.
         files: what it was made of and what it made, by role.
+        curves: by metric; the step is the iteration or the trimap_width, and 0 of a single value.
         data_sets: what it reads; the first is the one in `files`.
         figures: name and file; the names are the same in all runs, so that MLflow compares them.
         trained: of a row, the run of its model.
@@ -66,16 +66,16 @@ class Run:
     identity: str
     desc: str
     params: dict[str, str]
-    curves: Curves
     tags: dict[str, str]
     files: dict[str, File]
-    data_sets: list[DataSet]
-    figures: dict[str, Path]
-    trained: "Run | None"
-    scores: Scores | None
-    published: Counterpart | None
-    is_comparable: bool
-    inference: Mapping[str, Any]
+    curves: Curves = field(default_factory=dict)
+    data_sets: list[DataSet] = field(default_factory=list)
+    figures: dict[str, Path] = field(default_factory=dict)
+    trained: "Run | None" = None
+    scores: Scores | None = None
+    published: Counterpart | None = None
+    is_comparable: bool = False
+    inference: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def stage(self) -> str:
@@ -123,12 +123,6 @@ def of_model(
         tags=facts.of_network(entry["network"]) | facts.devices(training),
         files={"data": data.file, "start": start, **made},
         data_sets=_once([data, validation]),
-        figures={},
-        trained=None,
-        scores=None,
-        published=None,
-        is_comparable=False,
-        inference={},
     )
 
 
@@ -144,16 +138,8 @@ def of_import(
         identity=_identity("import", key, params, made),
         desc=entry["desc"],
         params=params,
-        curves={},
         tags=facts.of_network(entry["network"]),
         files={"archive": archive, **made},
-        data_sets=[],
-        figures={},
-        trained=None,
-        scores=None,
-        published=None,
-        is_comparable=False,
-        inference={},
     )
 
 
