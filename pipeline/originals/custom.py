@@ -1,9 +1,9 @@
 """Reads a user's own data: folders of images, and of label maps in values or colours of their own.
 
-Every file is read and every mistake told before anything is written. Image bytes are handed on
-untouched, save where an image is larger than is wanted, or EXIF turns one that its label map fits
-as displayed: later stages take pixels as they are stored, so that image is shrunk and turned here
-and stored as PNG.
+Every file is read before anything is written, and mistakes are told together. Image bytes are
+handed on untouched, save where an image is larger than is wanted, or EXIF turns one that its label
+map fits as displayed: later stages take pixels as they are stored, so that image is shrunk and
+turned here and stored as PNG.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

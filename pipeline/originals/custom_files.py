@@ -1,7 +1,7 @@
 """Finds the files of a user's own data: which belong together, and to which split.
 
 An image and its label map have the same path within their folders, up to suffixes. A file that
-should have been used and cannot be is a mistake, never passed over; all of them are told at once.
+should have been used and cannot be is a mistake, never passed over; they are told together.
 """
 
 import hashlib

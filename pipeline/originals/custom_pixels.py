@@ -122,9 +122,9 @@ def packed(custom: Custom, content: bytes, height: int, width: int) -> bytes:
     """
     with _opened(content) as image:
         turn = _TURNS.get(_turn(image)) if custom.orientation == "displayed" else None
+        if turn is None and image.size == (width, height):
+            return content  # without a look at the pixels, which `image_size` has had
         upright = _loaded(image) if turn is None else _loaded(image).transpose(turn)
-        if turn is None and upright.size == (width, height):
-            return content
         converted = upright.convert("L" if image.mode == "L" else "RGB")
         shrunk = cv2.resize(np.asarray(converted), (width, height), interpolation=cv2.INTER_AREA)
         buffer = io.BytesIO()
