@@ -529,6 +529,15 @@ def test_a_claim_of_no_gain_is_not_held_by_data_that_cannot_tell(bounds, words, 
     assert (verdict.words, verdict.holds) == (words, holds)
 
 
+def test_claims_are_folded_away_where_none_is_tested():
+    untested = sections.build([result("mine")], PAPER, 0, evidence())[1]
+    assert untested.is_folded
+    assert untested.paragraphs[0].endswith("rows: no two of these rows test any of them.")
+    tested = sections.build(pair(), PAPER, 0, evidence([compared("v3plus", "v3", 0.1, 0, 0.2)]))[1]
+    assert not tested.is_folded
+    assert "rows: put to the test here: 1, and" in tested.paragraphs[0]
+
+
 def test_rows_that_were_not_scored_alike_have_no_gain():
     assert comparisons.gain([], "v3plus", "v3") is None
     assert not [v for v in verdicts.find(pair(), [], PAPER) if v.gain]
@@ -607,7 +616,8 @@ def test_misprints_and_notes_of_what_was_published_are_told(tmp_path):
 
 
 def test_stand_ins_are_told_from_the_papers_rows(tmp_path):
-    assert "stand in for its rows" in rendered(pair(), tmp_path)[1]
+    compared_pair = [compared("v3plus", "v3", 0.1, 0, 0.2)]
+    assert "stand in for its rows" in rendered(pair(), tmp_path, compared=compared_pair)[1]
 
 
 # panels

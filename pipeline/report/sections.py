@@ -127,20 +127,10 @@ def _whose(published: Counterpart) -> str:
 
 
 def _claims(found: Sequence[Verdict], results: Sequence[Result], paper: Paper) -> Section:
+    """Folded where none is tested, as on data of one's own."""
     run = [verdict for verdict in found if verdict.gain]
-    holding = sum(verdict.holds for verdict in run)
-    summary = (
-        f"{len(found)} claims of the paper that are differences of two of its rows: put to "
-        f"the test here: {len(run)}, and of these hold: {holding}. Ours is the difference in mIoU "
-        "points and, in brackets, between which bounds 95 % of the draws of images lie, "
-        "both rows on the same draws. What another training would change is not in it. A claim of "
-        "no gain is at most not contradicted: data that cannot tell two rows apart shows nothing."
-    )
-    if not all(table.is_comparable(result, paper) for result in results if result.published):
-        summary += (
-            " Rows that were not scored on the images of the paper stand in for its rows: what "
-            "holds of them holds of these networks and images."
-        )
+    told = f"{len(found)} claims of the paper that are differences of two of its rows: "
+    told += _tested(run, results, paper) if run else "no two of these rows test any of them."
     lines = [
         [
             f"{verdict.claim.text}\n{verdict.claim.section}",
@@ -153,7 +143,24 @@ def _claims(found: Sequence[Verdict], results: Sequence[Result], paper: Paper) -
     muted = frozenset(i for i, verdict in enumerate(found) if verdict.gain is None)
     header = ["claim", "paper", "ours", "verdict"]
     grid = Grid(header, lines, num_text_columns=1, muted=muted)
-    return Section("What the paper claims, and what holds here", [summary], [grid], [])
+    title = "What the paper claims, and what holds here"
+    return Section(title, [told], [grid], [], is_folded=not run)
+
+
+def _tested(run: Sequence[Verdict], results: Sequence[Result], paper: Paper) -> str:
+    holding = sum(verdict.holds for verdict in run)
+    told = (
+        f"put to the test here: {len(run)}, and of these hold: {holding}. Ours is the difference "
+        "in mIoU points and, in brackets, between which bounds 95 % of the draws of images lie, "
+        "both rows on the same draws. What another training would change is not in it. A claim of "
+        "no gain is at most not contradicted: data that cannot tell two rows apart shows nothing."
+    )
+    if not all(table.is_comparable(result, paper) for result in results if result.published):
+        told += (
+            " Rows that were not scored on the images of the paper stand in for its rows: what "
+            "holds of them holds of these networks and images."
+        )
+    return told
 
 
 def _pairs(found: Sequence[Comparison]) -> list[Section]:
